@@ -1,0 +1,57 @@
+#pragma once
+/// Every bound of the broker, in one place. Relations between bounds are asserted here with the failure they prevent.
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+
+namespace tailrace::broker::limits {
+
+inline constexpr std::size_t kKiB = 1024;
+inline constexpr std::size_t kMiB = 1024 * kKiB;
+
+// Names and topics.
+inline constexpr std::size_t kTopicNameMax = 249;           // Kafka's bound, so that both protocols can name every topic
+inline constexpr std::int32_t kPartitionsPerTopicMax = 10'000;
+inline constexpr std::size_t kTopicsMax = 100'000;
+
+// Records and batches.
+inline constexpr std::size_t kMessageBytesDefault = 1 * kMiB;   // message_bytes_max of a topic, as one encoded batch
+inline constexpr std::size_t kMessageBytesCeiling = 32 * kMiB;
+inline constexpr std::int32_t kBatchRecordsMax = 1'000'000;
+inline constexpr std::size_t kInflatedBytesMax = 64 * kMiB;     // what one compressed batch may become
+inline constexpr std::size_t kHeadersPerRecordMax = 1'000;
+
+// Native protocol frames.
+inline constexpr std::size_t kControlBytesMax = 256 * kKiB;     // the protobuf part; parsed memory was seen to grow 32x
+inline constexpr std::size_t kFrameBytesBeforeHelloMax = 64 * kKiB;
+inline constexpr std::size_t kFrameBytesMax = kMessageBytesCeiling + kControlBytesMax + 64;
+inline constexpr std::chrono::seconds kHelloDeadline{10};
+inline constexpr std::chrono::seconds kFrameDeadline{30};
+inline constexpr std::size_t kStreamsPerConnectionMax = 4'096;
+inline constexpr std::size_t kCallsInFlightPerConnectionMax = 4'096;
+
+// Producers.
+inline constexpr int kProducerWindowBatches = 5;                // duplicates are answered from the last five batches (R12)
+inline constexpr std::size_t kProducersPerPartitionMax = 100'000;
+inline constexpr std::int64_t kProducerIdBlock = 1'000;
+
+// WAL.
+inline constexpr std::size_t kWalBlock = 4 * kKiB;
+inline constexpr std::size_t kWalFileBytesMin = 64 * kKiB;
+inline constexpr std::size_t kWalFileBytesMax = 256 * kMiB;
+inline constexpr int kWalFilesMin = 2;
+inline constexpr int kWalFilesMax = 16;
+inline constexpr int kWalCommitsInFlightMax = 16;
+inline constexpr std::chrono::milliseconds kWalIdleMark{5};     // an idle log writes a durable-up-to mark within this
+
+// Segments.
+inline constexpr std::size_t kSegmentBytesMin = 4 * kKiB;
+inline constexpr std::size_t kSegmentBytesDefault = 256 * kMiB;
+inline constexpr std::size_t kSegmentBytesCeiling = 1024 * kMiB;
+inline constexpr std::size_t kIndexInterval = 16 * kKiB;        // bytes of log between two index entries
+
+static_assert(kFrameBytesMax > kMessageBytesCeiling + kControlBytesMax, "a largest batch must fit a frame");
+static_assert(kSegmentBytesCeiling < (std::size_t{1} << 32), "index positions are 32 bits");
+static_assert(kMessageBytesCeiling * 2 < kWalFileBytesMax, "a largest batch must fit a largest WAL file");
+
+}  // namespace tailrace::broker::limits
