@@ -49,6 +49,9 @@ function(tailrace_library)
   add_library(tailrace::${ARG_NAME} ALIAS ${target})
 endfunction()
 
+# All that the thread sanitizer is asked about: tests labelled tsan.
+add_custom_target(tsan_tests)
+
 # tailrace_test(NAME unit_log SOURCES a_test.cc DEPS tailrace::log [LABELS tsan]) : one GoogleTest program, one ctest entry
 # per test case. DEPS may be any target: tests may look everywhere.
 function(tailrace_test)
@@ -60,6 +63,9 @@ function(tailrace_test)
   target_include_directories(${ARG_NAME} PRIVATE ${CMAKE_SOURCE_DIR} ${CMAKE_SOURCE_DIR}/broker)
   target_link_libraries(${ARG_NAME} PRIVATE ${ARG_DEPS} tailrace::warnings GTest::gtest GTest::gtest_main rapidcheck)
   set_target_properties(${ARG_NAME} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+  if("tsan" IN_LIST ARG_LABELS)
+    add_dependencies(tsan_tests ${ARG_NAME})
+  endif()
   include(GoogleTest)
   gtest_discover_tests(${ARG_NAME} DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 60
     PROPERTIES TIMEOUT ${ARG_TIMEOUT} LABELS "${ARG_NAME};${ARG_LABELS}")
