@@ -20,11 +20,12 @@ set(TAILRACE_USES_service base model log raft group queue stream flow cluster co
 foreach(front native kafka http)
   set(TAILRACE_USES_${front} base model service io proto codec shard)   # codec: batches are validated at the edge
 endforeach()
-set(TAILRACE_USES_server ${TAILRACE_ROOMS} proto)
+set(TAILRACE_USES_server ${TAILRACE_ROOMS} proto server_config)
+set(TAILRACE_USES_server_config base model)     # the part of server that the command line and the fuzzers link alone
 set(TAILRACE_USES_client base model codec proto)
 set(TAILRACE_USES_client_testing base model codec proto client)
 set(TAILRACE_USES_bench_load base model codec client)
-set(TAILRACE_USES_cli base model codec proto client server log io io_threads io_uring shard bench_load)
+set(TAILRACE_USES_cli base model codec proto client server server_config log io io_threads io_uring shard bench_load)
 
 # tailrace_library(NAME log SOURCES a.cc HEADERS a.h DEPS tailrace::model tailrace::io [LIBS PkgConfig::x] [PRIVATE_LIBS y])
 # DEPS are rooms of ours and are checked; LIBS are other people's.
