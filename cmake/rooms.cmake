@@ -1,7 +1,7 @@
 # The rooms of broker/, in build order, and the arrows between them. A room may use what its line lists, plus base and
 # model (base itself uses nothing of ours). The build refuses any other arrow: a new one comes with its reason in the
 # commit that adds it.
-set(TAILRACE_ROOMS base model codec io io_uring io_threads io_asio shard log raft group queue stream flow cluster service
+set(TAILRACE_ROOMS base model codec io shard io_uring io_threads io_asio log raft group queue stream flow cluster service
     native kafka http server)
 
 set(TAILRACE_USES_base "")
@@ -10,7 +10,7 @@ set(TAILRACE_USES_io base)
 set(TAILRACE_USES_codec base model)
 set(TAILRACE_USES_io_uring base model io)
 set(TAILRACE_USES_io_threads base model io)
-set(TAILRACE_USES_io_asio base model io)
+set(TAILRACE_USES_io_asio base model io shard)  # its loop runs the shard's timers, ready work and inbox
 set(TAILRACE_USES_shard base model io)
 set(TAILRACE_USES_log base model io codec)      # codec: batch headers are read back during recovery and reads
 foreach(pure raft group queue stream flow cluster)

@@ -50,6 +50,16 @@ inline constexpr std::size_t kSegmentBytesDefault = 256 * kMiB;
 inline constexpr std::size_t kSegmentBytesCeiling = 1024 * kMiB;
 inline constexpr std::size_t kIndexInterval = 16 * kKiB;        // bytes of log between two index entries
 
+// Shards and loops.
+inline constexpr std::size_t kShardCallsInFlightMax = 1'024;    // from one shard to another; further callers wait
+inline constexpr std::size_t kOutsidePostsMax = 4'096;          // functions other threads may queue for a loop
+inline constexpr std::size_t kLoopTurnMax = 256;                // pieces of work between two looks at sockets and timers
+
+// File backends, for each shard.
+inline constexpr unsigned kRingEntries = 256;                   // the completion queue holds four times as many
+inline constexpr unsigned kRingWorkersMax = 2;                  // kernel workers (io-wq) for what cannot be issued inline
+inline constexpr std::size_t kFileThreads = 8;                  // thread-pool backend: reads, writes and syncs at once
+
 static_assert(kFrameBytesMax > kMessageBytesCeiling + kControlBytesMax, "a largest batch must fit a frame");
 static_assert(kSegmentBytesCeiling < (std::size_t{1} << 32), "index positions are 32 bits");
 static_assert(kMessageBytesCeiling * 2 < kWalFileBytesMax, "a largest batch must fit a largest WAL file");
