@@ -1,0 +1,122 @@
+#pragma once
+/// One partition's log, as `service` sees it: append, wait until it is durable, read, cut the front, cut the back.
+/// Spec     docs/storage-format.md; design.md sections 5 and 6 for the rules.
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/buffer.h"
+#include "base/notifier.h"
+#include "base/result.h"
+#include "base/task.h"
+#include "base/time.h"
+#include "log/producer_state.h"
+#include "model/ids.h"
+#include "model/limits.h"
+#include "model/record_batch.h"
+
+namespace tailrace::broker::log {
+
+struct PartitionOptions {
+  std::uint64_t segment_bytes_max = limits::kSegmentBytesDefault;
+  std::optional<std::chrono::milliseconds> retention_time{};  // by leader append time; none: unlimited
+  std::optional<std::uint64_t> retention_bytes{};             // none: unlimited
+};
+
+struct Appended {
+  Offset base_offset{};
+  Offset next_offset{};
+};
+
+struct ReadLimits {
+  std::size_t bytes_max = limits::kMiB;  // the first batch is given whatever its size
+  std::size_t batches_max = 1'024;
+};
+
+struct ReadResult {
+  std::vector<Slice> batches{};  // whole batches, in order; the first may begin below the offset asked for
+  Offset next{};                 // where the next read goes on
+  Offset high_watermark{};
+  Offset log_start{};
+};
+
+struct OffsetAtTime {
+  Offset offset{};            // base offset of the first batch that holds a record at or after the time asked for
+  std::int64_t time_ms = 0;   // that batch's max timestamp
+};
+
+struct RetentionOutcome {
+  Offset log_start{};
+  std::uint64_t segments_removed = 0;
+  std::uint64_t bytes_removed = 0;
+};
+
+struct PartitionStats {
+  std::uint64_t bytes = 0;     // of batches between the first segment's start and the end
+  std::uint64_t segments = 0;
+  std::optional<WallTime> first_append{};  // leader append time of the oldest segment's newest record, where known
+  std::optional<WallTime> last_append{};
+  std::uint64_t hot_bytes = 0;             // readable without a disk
+  std::size_t producers = 0;
+  std::string damage{};                    // empty: none known
+};
+
+/// Shard    its own; all calls on that shard's thread. Slices that read() gave may be released on any thread.
+/// Lifetime shared with the shard log; after ShardLog::remove() or close() every call answers closed or no_such_partition.
+class Partition {
+ public:
+  virtual ~Partition() = default;
+  [[nodiscard]] virtual PartitionId id() const = 0;
+
+  /// Assigns base offset and leader epoch in place (both outside the batch's CRC), applies it to the derived state, adds it to
+  /// the hot tail and queues its WAL frame. Synchronous; durable when committed() answers. The slice is exactly one
+  /// validated batch, and nobody writes to it afterwards.
+  /// Errors   storage_full, no_credit (the WAL's queue is full: wait for ShardLog::pressure()), too_large (does not fit a WAL
+  ///          file), io_error (directory failed), corrupt (damaged, read-only), closed. Nothing was appended.
+  [[nodiscard]] virtual Result<Appended> append(Slice batch, const BatchHeader& header, WallTime leader_append_time) = 0;
+  [[nodiscard]] virtual ProducerVerdict judge(const BatchHeader& header) const = 0;
+
+  // log_start <= high_watermark <= log_end, flushed <= log_end. All are exclusive ends but log_start.
+  [[nodiscard]] virtual Offset log_start() const = 0;
+  [[nodiscard]] virtual Offset high_watermark() const = 0;
+  [[nodiscard]] virtual Offset flushed() const = 0;
+  [[nodiscard]] virtual Offset log_end() const = 0;
+  [[nodiscard]] virtual LeaderEpoch term() const = 0;
+  [[nodiscard]] virtual NodeId vote() const = 0;  // NodeId{-1}: none in this term
+  /// (last term, offset, sub) as Raft compares it; entries of length zero raise `sub`.
+  [[nodiscard]] virtual LogPosition end_position() const = 0;
+
+  /// High watermark or log start moved, or the partition failed or went away.
+  [[nodiscard]] virtual Notifier& advanced() = 0;
+  /// Answers when high_watermark >= end. Order of answers = order of offsets. Errors: io_error, closed, no_such_partition.
+  virtual Task<Result<void>> committed(Offset end) = 0;
+
+  /// Whole batches below the high watermark. An empty list: nothing new yet.
+  /// Errors   offset_out_of_range (below log_start, or above the high watermark), corrupt (the hole), io_error, closed.
+  virtual Task<Result<ReadResult>> read(Offset from, ReadLimits limits) = 0;
+  /// The first batch whose max timestamp is at or after `time_ms`, below the high watermark.
+  virtual Task<Result<std::optional<OffsetAtTime>>> find_time(std::int64_t time_ms) = 0;
+
+  /// Deletes records before `start`; durable when it answers. Never goes back: a lower start changes nothing.
+  /// Errors   offset_out_of_range (above the high watermark), io_error, closed.
+  virtual Task<Result<void>> advance_log_start(Offset start) = 0;
+  /// Replication's: cuts everything at or after `end`. A WAL frame first; drains segment writes; rolls derived state back.
+  virtual Task<Result<void>> truncate_suffix(Offset end) = 0;
+  /// Durable when it answers. Errors: invalid_argument (an older term, or a second vote in one term).
+  virtual Task<Result<void>> set_hard_state(LeaderEpoch term, NodeId vote) = 0;
+  /// An entry of length zero: this node leads in its current term from here on.
+  virtual Task<Result<void>> start_term(LeaderEpoch term) = 0;
+  /// Removes sealed segments that retention no longer keeps; the active one never.
+  virtual Task<Result<RetentionOutcome>> enforce_retention(WallTime now) = 0;
+
+  virtual void configure(PartitionOptions options) = 0;
+  [[nodiscard]] virtual PartitionStats stats() const = 0;
+  /// The operator's command: accept the holes known now. Reads go on behind them, appends are admitted again.
+  virtual Task<Result<void>> skip_damage() = 0;
+};
+using PartitionPtr = std::shared_ptr<Partition>;
+
+}  // namespace tailrace::broker::log
