@@ -13,9 +13,6 @@
 
 namespace tailrace::broker::cluster {
 
-/// Canonical text of the keys that were set by a user; the others follow the broker's defaults.
-using TopicSettings = std::map<TopicKey, std::string>;
-
 struct Topic {
   TopicId id{};
   std::string name;

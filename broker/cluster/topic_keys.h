@@ -38,10 +38,16 @@ struct TopicKeyInfo {
 /// Parses `text` and puts it into `config`. Errors: invalid_argument, naming key, text, and what would be accepted.
 [[nodiscard]] Result<void> set_topic_key(TopicConfig& config, TopicKey key, std::string_view text);
 [[nodiscard]] std::string print_topic_key(const TopicConfig& config, TopicKey key);
-/// Copies one key's value.
-void copy_topic_key(TopicConfig& to, const TopicConfig& from, TopicKey key);
-/// Rules between keys (a message must fit a segment), tested after all keys are set.
-[[nodiscard]] Result<void> check_topic_config(const TopicConfig& config);
+
+/// Canonical text of the keys that were set by a user; the others follow the broker's defaults.
+using TopicSettings = std::map<TopicKey, std::string>;
+
+/// Parses one key and value as a user wrote them and puts the canonical text into `settings`.
+[[nodiscard]] Result<void> add_setting(TopicSettings& settings, std::string_view name, std::string_view text);
+/// The defaults with `settings` on top. A largest batch must fit a segment: of message_bytes_max and segment_bytes_max, the
+/// one that nobody set gives way. So whether settings are valid never depends on the defaults, and a broker started with
+/// other defaults replays every stored topic. Errors: invalid_argument, for a value or for two that contradict each other.
+[[nodiscard]] Result<TopicConfig> effective_config(const TopicConfig& defaults, const TopicSettings& settings);
 
 [[nodiscard]] Result<std::chrono::milliseconds> parse_duration(std::string_view text);
 [[nodiscard]] Result<std::uint64_t> parse_size(std::string_view text);

@@ -13,6 +13,7 @@ inline constexpr std::size_t kMiB = 1024 * kKiB;
 inline constexpr std::size_t kTopicNameMax = 249;           // Kafka's bound, so that both protocols can name every topic
 inline constexpr std::int32_t kPartitionsPerTopicMax = 10'000;
 inline constexpr std::size_t kTopicsMax = 100'000;
+inline constexpr std::int64_t kPartitionsMax = 200'000;    // of a node; an idle one costs under 4 KiB of memory
 
 // Records and batches.
 inline constexpr std::size_t kMessageBytesDefault = 1 * kMiB;   // message_bytes_max of a topic, as one encoded batch
