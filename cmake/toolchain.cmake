@@ -62,3 +62,8 @@ add_library(tailrace::asio ALIAS tailrace_asio)
 if(TAILRACE_PLANTED_BUGS)
   add_compile_definitions(TAILRACE_PLANTED_BUGS=1)
 endif()
+
+# Asio's own code, compiled once per program: the broker's io_asio and the SDK both link this, and one binary holds both.
+add_library(tailrace_asio_impl STATIC ${CMAKE_SOURCE_DIR}/cmake/asio_impl.cc)
+target_link_libraries(tailrace_asio_impl PUBLIC tailrace::asio)
+add_library(tailrace::asio_impl ALIAS tailrace_asio_impl)
