@@ -164,7 +164,7 @@ void Connection::start_call(const Frame& frame, FrameType reply_type, Task<Answe
   }
   const std::uint64_t id = frame.header.id;
   if (state_ == State::draining) {
-    Refusal refusal{Errc::shutting_down};
+    Refusal refusal{Errc::shutting_down, ""};
     wire_.send_error(id, refusal);
     return counted(api_of(frame.header.type), now(), &refusal);
   }
