@@ -65,7 +65,7 @@ struct SnapshotPart {
 using Command =
     std::variant<CreateTopic, AlterTopic, DeleteTopic, TopicRemoved, AllocateProducerIds, SnapshotBegin, SnapshotPart>;
 
-inline constexpr std::size_t kSnapshotPartBytes = 256 * 1024;
+inline constexpr std::size_t kSnapshotPartBytes = 16 * 1024;  // so that one fits the smallest WAL file
 inline constexpr std::size_t kCommandBytesMax = kSnapshotPartBytes + 64;
 inline constexpr std::uint64_t kSnapshotBytesMax = 256ULL << 20;  // 100,000 topics of the largest size are about 70 MiB
 

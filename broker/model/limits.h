@@ -36,6 +36,18 @@ inline constexpr int kProducerWindowBatches = 5;                // duplicates ar
 inline constexpr std::size_t kProducersPerPartitionMax = 100'000;
 inline constexpr std::int64_t kProducerIdBlock = 1'000;
 
+// Services, for each shard.
+inline constexpr std::size_t kShardMemoryDefault = 256 * kMiB;  // requests, replies and control messages held for clients
+inline constexpr std::size_t kServiceCallsMax = 65'536;         // calls of front ends under way; long polls count
+inline constexpr std::size_t kMemoryWaitersMax = 8'192;
+inline constexpr std::size_t kAdminCallsMax = 256;              // of a node: topics are changed one at a time
+inline constexpr std::size_t kPartitionsOpeningMax = 16;        // created or opened at once by one admin call
+inline constexpr std::size_t kFetchBytesMax = 8 * kMiB;         // one answer, unless its first batch is larger
+inline constexpr std::size_t kFetchRecordsMax = 1'000'000;
+inline constexpr std::chrono::seconds kAppendWaitMax{10};       // for room in the WAL's queue; then no_credit
+inline constexpr std::size_t kProducerWindowMax = 16 * kMiB;    // unanswered bytes of one publish stream, without pressure
+inline constexpr std::size_t kProducerWindowMin = 64 * kKiB;
+
 // WAL.
 inline constexpr std::size_t kWalBlock = 4 * kKiB;
 inline constexpr std::size_t kWalFileBytesMin = 64 * kKiB;

@@ -11,10 +11,8 @@
 ///          entry) before its first suspension, so calls spawned in order are carried out in order.
 /// Answers  Answer<T> is a value or a Refusal: an Error plus named facts (log_start, log_end, actual_end_offset).
 /// Stop     after BrokerService::stop() began, new calls answer shutting_down; those under way finish.
-#include <array>
 #include <cstdint>
 #include <expected>
-#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -24,12 +22,12 @@
 #include <vector>
 
 #include "base/buffer.h"
-#include "base/executor.h"
 #include "base/notifier.h"
 #include "base/result.h"
 #include "base/task.h"
 #include "base/time.h"
 #include "cluster/catalog.h"
+#include "log/shard_log.h"
 #include "model/ids.h"
 #include "model/record_batch.h"
 #include "model/topic.h"
@@ -39,6 +37,9 @@ class MemoryBudget;
 }
 namespace tailrace::broker::io {
 struct Runtime;
+}
+namespace tailrace::broker::shard {
+class Shards;
 }
 
 namespace tailrace::broker::service {
@@ -89,7 +90,6 @@ struct FetchRequest {
   std::uint64_t bytes_max = 0;    // at least one batch is answered when there is one, whatever its size
   std::uint64_t records_max = 0;  // 0: no bound; the last batch may overdraw it
   Instant wait_until{};           // with nothing to read, wait so long for data; a time already past: answer at once
-  std::optional<Offset> progress_from{};  // answer also when the high watermark leaves this value (progress frames)
 };
 struct FetchReply {
   std::vector<Slice> batches{};   // whole batches; the first may begin below `from`
@@ -120,11 +120,11 @@ class Fetcher {
   void cancel();
   void reset();
 
+  struct Wait;  // private to the room
+
  private:
-  struct Slot;
   ShardService& here_;
-  std::shared_ptr<Slot> slot_;
-  friend class ShardService;
+  std::unique_ptr<Wait> wait_;
 };
 
 // ---- topics -------------------------------------------------------------------------------------------------------------
@@ -216,16 +216,6 @@ struct OpenProducerReply {
 
 // ---- counters -----------------------------------------------------------------------------------------------------------
 
-/// Latencies in buckets whose bounds double from 16 us: bucket i counts values below 16 us << i; the last takes the rest.
-struct LatencyHistogram {
-  static constexpr std::size_t kBuckets = 22;
-  std::array<std::uint64_t, kBuckets> counts{};
-  std::uint64_t count = 0;
-  Duration sum{};
-  void add(Duration value);
-  [[nodiscard]] static Duration upper_bound(std::size_t bucket) { return std::chrono::microseconds{std::int64_t{16} << bucket}; }
-  LatencyHistogram& operator+=(const LatencyHistogram& other);
-};
 struct TopicCounters {
   std::string name;
   std::uint64_t records_in = 0, bytes_in = 0, batches_in = 0, duplicates = 0;
@@ -237,23 +227,25 @@ struct ShardStatus {
   ShardIndex shard{};
   std::vector<TopicCounters> topics;                  // by name
   std::map<Errc, std::uint64_t> refusals;             // produce, fetch and admin calls, by code
-  LatencyHistogram produce_latency, fetch_latency;    // fetch: without the wait for data
+  log::LatencyHistogram produce_latency, fetch_latency;  // fetch: without the wait for data
   std::uint64_t produces = 0, fetches = 0, fetch_waits = 0;
   std::size_t calls_in_flight = 0, waits_in_flight = 0, partitions_open = 0, partitions_owned = 0;
   std::uint64_t retention_runs = 0, retention_segments = 0, retention_bytes = 0;
   std::uint64_t producer_window_bytes = 0;
   std::uint64_t memory_used = 0, memory_limit = 0;
   bool storage_failed = false, disk_full = false;
+  std::string failure{};                              // of the storage; empty: none
+  log::ShardLogStats log{};
 };
 
 // ---- the service of one shard --------------------------------------------------------------------------------------------
 
-struct ShardInternals;  // private to the room
+class ShardCore;  // private to the room
 
 /// Thread   its shard's.
 class ShardService {
  public:
-  explicit ShardService(std::unique_ptr<ShardInternals> internals);
+  explicit ShardService(std::unique_ptr<ShardCore> core);
   ~ShardService();
   ShardService(const ShardService&) = delete;
   ShardService& operator=(const ShardService&) = delete;
@@ -293,31 +285,20 @@ class ShardService {
   /// Memory of this shard, in named pools; requests acquire before they are read whole.
   [[nodiscard]] flow::MemoryBudget& memory();
   [[nodiscard]] ShardIndex index() const;
-  [[nodiscard]] ShardInternals& internals() { return *internals_; }
+  [[nodiscard]] ShardCore& core() { return *core_; }
 
  private:
-  friend class Fetcher;
-  std::unique_ptr<ShardInternals> internals_;
+  std::unique_ptr<ShardCore> core_;
 };
 
 // ---- the node -----------------------------------------------------------------------------------------------------------
 
-/// How the shards of this process reach each other; the room `shard` in production, a plain loop in the simulator.
-class ShardLinks {
- public:
-  virtual ~ShardLinks() = default;
-  [[nodiscard]] virtual std::uint32_t count() const = 0;
-  /// From a shard's thread: `work` runs on the shard `to`, from its flat loop; posts of one shard to another stay in order.
-  /// The poster keeps `work` alive until it ran.
-  virtual void post(ShardIndex to, Runnable& work) = 0;
-};
-
 struct BrokerOptions {
   std::string data_directory;
+  NodeId node{1};                       // of a new directory; an existing one keeps its own
   TopicConfig topic_defaults{};
-  std::uint64_t wal_file_bytes = 0;     // 0: the log's default
-  int wal_files = 0;
-  std::uint64_t memory_bytes = 0;       // per shard, over all pools; 0: the default of model/limits.h
+  log::ShardLogOptions log{};           // of every shard; data_directory, directory_id and shard are filled in
+  std::uint64_t memory_bytes = limits::kShardMemoryDefault;  // per shard, over all pools
   std::chrono::milliseconds retention_interval{60'000};
   std::uint64_t metadata_snapshot_commands = 4'096;  // commands after which the metadata log is cut to a snapshot
 };
@@ -328,8 +309,8 @@ struct StartReport {
   std::uint64_t partitions_created = 0;   // named by metadata, not stored: an interrupted create was finished
   std::uint64_t partitions_removed = 0;   // an interrupted create or delete was cleaned up
   std::uint64_t partitions_kept = 0;      // stored, with records, but unknown to metadata: kept and logged
-  std::uint64_t recovered_frames = 0, recovered_bytes = 0, torn_tails = 0, corrupt_frames = 0, damaged_partitions = 0;
-  Duration recovery{};
+  std::vector<log::RecoveryReport> recovery{};  // by shard
+  std::uint32_t shards_before = 0;        // differs from the number of shards now: partitions were moved to their new homes
 };
 struct StopReport {
   bool clean = false;                     // everything was drained, closed, and the clean mark is set
@@ -344,8 +325,8 @@ enum class BrokerState : std::uint8_t { created, starting, serving, stopping, st
 ///          thread between start() and stop(), state() from any at any time.
 class BrokerService {
  public:
-  /// `runtimes[i]` belongs to shard i. All of them, and `links`, outlive this object.
-  BrokerService(BrokerOptions options, std::vector<io::Runtime*> runtimes, ShardLinks& links);
+  /// `runtimes[i]` belongs to shard i. All of them, and `shards`, outlive this object.
+  BrokerService(BrokerOptions options, std::vector<io::Runtime*> runtimes, shard::Shards& shards);
   ~BrokerService();
   BrokerService(const BrokerService&) = delete;
   BrokerService& operator=(const BrokerService&) = delete;

@@ -1,0 +1,196 @@
+/// What the controller and the admin calls ask of the partitions that live on a shard.
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/log.h"
+#include "codec/batch_reader.h"
+#include "service/shard_core.h"
+
+namespace tailrace::broker::service {
+namespace {
+
+std::int64_t milliseconds_of(const std::optional<WallTime>& time) { return time ? time->time_since_epoch().count() : -1; }
+
+/// The first record of `batch` at or after `time_ms`, at an offset of at least `from`.
+Result<std::optional<log::OffsetAtTime>> record_at_time(Bytes batch, Offset from, std::int64_t time_ms) {
+  TAILRACE_TRY(auto reader, codec::BatchReader::open(batch, {.check_crc = false}));
+  codec::RecordView record;
+  while (reader.next(record)) {
+    if (record.offset >= from && record.timestamp >= time_ms) {
+      return std::optional<log::OffsetAtTime>{log::OffsetAtTime{.offset = record.offset, .time_ms = record.timestamp}};
+    }
+  }
+  if (const auto& error = reader.error()) return std::unexpected(*error);
+  return std::optional<log::OffsetAtTime>{};
+}
+
+}  // namespace
+
+Task<Result<void>> ShardCore::create_partitions(TopicId topic, std::int32_t from, std::int32_t to, TopicConfig config) {
+  auto create = [&](std::int32_t i) -> Task<Result<void>> {
+    PartitionId id{topic, PartitionIndex{i}};
+    if (home(id) != index) co_return Result<void>{};
+    auto created = co_await log->create(id, log_options(config));
+    if (!created) co_return std::unexpected(std::move(created).error());
+    co_return Result<void>{};
+  };
+  co_return co_await for_each_bounded(from, to, limits::kPartitionsOpeningMax, create);
+}
+
+Task<Result<void>> ShardCore::remove_partitions(TopicId topic, std::int32_t from, std::int32_t to) {
+  // Readers and producers first: all of them leave at the same time, however many partitions there are.
+  for (std::int32_t i = from; i < to; ++i) {
+    auto at = slots.find({topic, PartitionIndex{i}});
+    if (at == slots.end()) continue;
+    at->second->removing = true;
+    at->second->changed.notify_all();
+    if (at->second->log) at->second->log->advanced().notify_all();
+  }
+  auto remove = [&](std::int32_t i) -> Task<Result<void>> {
+    PartitionId id{topic, PartitionIndex{i}};
+    if (home(id) != index) co_return Result<void>{};
+    if (auto at = slots.find(id); at != slots.end()) {
+      std::shared_ptr<PartitionSlot> slot = at->second;
+      while (slot->users != 0) co_await slot->changed.wait();
+      slot->log.reset();
+      slots.erase(id);
+    }
+    auto removed = co_await log->remove(id);
+    if (!removed && removed.error().code != Errc::no_such_partition) co_return removed;
+    co_return Result<void>{};
+  };
+  Result<void> removed = co_await for_each_bounded(from, to, limits::kPartitionsOpeningMax, remove);
+  bool in_use = std::ranges::any_of(slots, [&](const auto& entry) { return entry.first.topic == topic; });
+  if (!in_use) topic_counters.erase(topic);
+  co_return removed;
+}
+
+Task<Answer<std::vector<PartitionDescription>>> ShardCore::describe_partitions(TopicId topic) {
+  if (stopping) co_return refuse(Errc::shutting_down);
+  cluster::TopicPointer known = catalog->find(topic);
+  if (!known) co_return refuse(Errc::no_such_topic, "it was deleted");
+  std::vector<PartitionDescription> all;
+  for (std::int32_t i = 0; i < known->partitions; ++i) {
+    PartitionId id{topic, PartitionIndex{i}};
+    if (home(id) != index) continue;
+    PartitionDescription one{.index = id.index, .leader = node.node, .replicas = {node.node}, .shard = index};
+    log::PartitionPtr partition;
+    if (known->internal) {
+      partition = log->find(id);
+    } else {
+      SlotUse slot{slot_of(id, *known)};
+      auto opened = co_await open(*slot);
+      if (opened) {
+        partition = slot->log;
+      } else if (opened.error().code == Errc::corrupt) {
+        one.damage = opened.error().detail;
+      } else {
+        co_return std::unexpected(std::move(opened).error());
+      }
+    }
+    if (partition) {
+      log::PartitionStats stats = partition->stats();
+      one.leader_epoch = partition->term();
+      one.log_start = partition->log_start();
+      one.high_watermark = partition->high_watermark();
+      one.log_end = partition->log_end();
+      one.bytes = stats.bytes;
+      one.segments = static_cast<std::uint32_t>(stats.segments);
+      if (one.log_end > one.log_start) {
+        one.first_time_ms = milliseconds_of(stats.first_append);
+        one.last_time_ms = milliseconds_of(stats.last_append);
+      }
+      one.damage = stats.damage;
+    }
+    all.push_back(std::move(one));
+  }
+  co_return all;
+}
+
+Task<Answer<PartitionOffset>> ShardCore::delete_records(TopicId topic, PartitionOffset before, bool validate_only) {
+  auto known = topic_of(topic, before.partition);
+  if (!known) co_return std::unexpected(std::move(known).error());
+  SlotUse slot{slot_of({topic, before.partition}, **known)};
+  if (auto opened = co_await open(*slot); !opened) co_return std::unexpected(std::move(opened).error());
+  log::PartitionPtr partition = slot->log;
+  Offset start = before.offset == Offset{-1} ? partition->high_watermark() : before.offset;
+  if (start < Offset{0} || start > partition->high_watermark()) {
+    co_return refuse(Errc::offset_out_of_range,
+                     fmt::format("partition {}: offset {} is outside {}..{}", before.partition.value(), start.value(),
+                                 partition->log_start().value(), partition->high_watermark().value()),
+                     {{"log_start", fmt::format("{}", partition->log_start().value())},
+                      {"high_watermark", fmt::format("{}", partition->high_watermark().value())}});
+  }
+  if (validate_only) co_return PartitionOffset{before.partition, std::max(start, partition->log_start())};
+  if (auto advanced = co_await partition->advance_log_start(start); !advanced) {
+    co_return std::unexpected(from_log(std::move(advanced).error()));
+  }
+  co_return PartitionOffset{before.partition, partition->log_start()};
+}
+
+Task<Answer<ListedOffset>> ShardCore::list_offset(TopicId topic, ListOffsetsQuery query) {
+  auto known = topic_of(topic, query.partition);
+  if (!known) co_return std::unexpected(std::move(known).error());
+  SlotUse slot{slot_of({topic, query.partition}, **known)};
+  if (auto opened = co_await open(*slot); !opened) co_return std::unexpected(std::move(opened).error());
+  log::PartitionPtr partition = slot->log;
+
+  std::optional<log::OffsetAtTime> found;
+  if (query.at.kind == Position::Kind::time) {
+    auto batch = co_await partition->find_time(query.at.value);
+    if (!batch) co_return std::unexpected(from_log(std::move(batch).error()));
+    if (*batch) {
+      // The index knows batches; the record is found by reading the one batch it names.
+      Offset from = std::max((*batch)->offset, partition->log_start());
+      auto read = co_await partition->read(from, {.bytes_max = 1, .batches_max = 1});
+      if (!read) co_return std::unexpected(from_log(std::move(read).error()));
+      found = *batch;
+      if (!read->batches.empty()) {
+        auto record = record_at_time(read->batches.front().bytes(), from, query.at.value);
+        if (!record) co_return std::unexpected(from_log(std::move(record).error()));
+        if (*record) found = *record;
+      }
+    }
+  }
+  Offset start = partition->log_start();
+  Offset end = partition->high_watermark();
+  ListedOffset listed{.partition = query.partition, .offset = end, .leader_epoch = partition->term(), .log_start = start, .high_watermark = end};
+  switch (query.at.kind) {
+    case Position::Kind::start: listed.offset = start; break;
+    case Position::Kind::end: break;
+    case Position::Kind::last:
+      listed.offset = query.at.value <= 0 ? end : std::max(start, Offset{end.value() - std::min(query.at.value, end.value())});
+      break;
+    case Position::Kind::time:
+      if (found) {
+        listed.offset = std::max(found->offset, start);
+        listed.time_ms = found->time_ms;
+      }
+      break;
+    case Position::Kind::exact: {
+      Offset wanted{query.at.value};
+      if (wanted < start || wanted > partition->log_end()) {
+        co_return refuse(Errc::offset_out_of_range,
+                         fmt::format("partition {}: offset {} is outside {}..{}", query.partition.value(), wanted.value(), start.value(), end.value()),
+                         {{"log_start", fmt::format("{}", start.value())}, {"high_watermark", fmt::format("{}", end.value())},
+                          {"log_end", fmt::format("{}", partition->log_end().value())}});
+      }
+      listed.offset = wanted;
+      break;
+    }
+  }
+  co_return listed;
+}
+
+Task<Answer<void>> ShardCore::skip_damage(TopicId topic, PartitionIndex partition) {
+  auto known = topic_of(topic, partition);
+  if (!known) co_return std::unexpected(std::move(known).error());
+  SlotUse slot{slot_of({topic, partition}, **known)};
+  if (auto opened = co_await open(*slot); !opened) co_return opened;
+  log_warn("partition.skip_damage", "an operator accepts the damage of topic {} partition {}", (*known)->name, partition.value());
+  if (auto skipped = co_await slot->log->skip_damage(); !skipped) co_return std::unexpected(from_log(std::move(skipped).error()));
+  co_return Answer<void>{};
+}
+
+}  // namespace tailrace::broker::service

@@ -1,0 +1,227 @@
+#include "service/shard_core.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/log.h"
+#include "io/wait.h"
+#include "log/data_directory.h"
+
+namespace tailrace::broker::service {
+
+log::PartitionOptions log_options(const TopicConfig& config) {
+  return {.segment_bytes_max = config.segment_bytes_max, .retention_time = config.retention_time, .retention_bytes = config.retention_bytes};
+}
+
+Refusal from_log(Error error) {
+  if (error.code == Errc::closed) return {Errc::shutting_down, std::move(error.detail)};
+  // Front ends are only let in where metadata knows the partition: if its log is gone, so is the topic.
+  if (error.code == Errc::no_such_partition) return {Errc::no_such_topic, "it was deleted"};
+  return {std::move(error)};
+}
+
+ShardCore::ShardCore(NodeContext& its_node, ShardIndex its_index, io::Runtime& its_runtime)
+    : node{its_node},
+      index{its_index},
+      runtime{its_runtime},
+      port{its_node.shards->port(its_index)},
+      memory{its_node.options.memory_bytes, limits::kMemoryWaitersMax},
+      stop_signal{its_runtime.executor},
+      calls_changed{its_runtime.executor},
+      window_changed{its_runtime.executor},
+      producer_ids_changed{its_runtime.executor} {
+  counters.shard = index;
+  counters.producer_window_bytes = limits::kProducerWindowMax;
+}
+
+ShardCore::~ShardCore() { TAILRACE_CHECK(calls == 0, "calls end before their shard's service goes away"); }
+
+ShardIndex ShardCore::home(const PartitionId& id) const {
+  return log::home_of(id, static_cast<std::uint32_t>(node.cores.size()));
+}
+
+Answer<cluster::TopicPointer> ShardCore::topic_of(const TopicId& id, PartitionIndex partition) const {
+  if (stopping || !catalog) return refuse(Errc::shutting_down);
+  cluster::TopicPointer topic = catalog->find(id);
+  if (!topic) return refuse(Errc::no_such_topic, fmt::format("no topic has the id {}", id.to_string()));
+  if (topic->internal) return refuse(Errc::unauthorized, fmt::format("{} belongs to the broker", topic->name));
+  if (!topic->has(partition)) {
+    return refuse(Errc::no_such_partition, fmt::format("topic {} has partitions 0 to {}, not {}", topic->name, topic->partitions - 1, partition.value()));
+  }
+  return topic;
+}
+
+Answer<cluster::TopicPointer> ShardCore::topic_named(std::string_view name) const {
+  if (stopping || !catalog) return refuse(Errc::shutting_down);
+  cluster::TopicPointer topic = catalog->find(name);
+  if (!topic) return refuse(Errc::no_such_topic, fmt::format("topic {}", name.substr(0, limits::kTopicNameMax)));
+  return topic;
+}
+
+std::shared_ptr<PartitionSlot> ShardCore::slot_of(const PartitionId& id, const cluster::Topic& topic) {
+  std::shared_ptr<PartitionSlot>& slot = slots[id];
+  if (!slot) {
+    slot = std::make_shared<PartitionSlot>(id, runtime.executor);
+    std::unique_ptr<TopicCounters>& counted = topic_counters[id.topic];
+    if (!counted) counted = std::make_unique<TopicCounters>(TopicCounters{.name = topic.name});
+    slot->counters = counted.get();
+  }
+  return slot;
+}
+
+Answer<void> ShardCore::admit(const PartitionSlot& slot) const {
+  if (stopping) return refuse(Errc::shutting_down);
+  if (slot.removing) return refuse(Errc::no_such_topic, "it was deleted");
+  return {};
+}
+
+Task<Answer<void>> ShardCore::open(PartitionSlot& slot) {
+  for (;;) {
+    if (auto fine = admit(slot); !fine) co_return fine;
+    if (slot.log) co_return Answer<void>{};
+    if (slot.opening) {
+      co_await slot.changed.wait();
+      if (!slot.log && !slot.opening && slot.open_error) co_return std::unexpected(from_log(*slot.open_error));
+      continue;
+    }
+    slot.opening = true;
+    slot.open_error.reset();
+    cluster::TopicPointer topic = catalog->find(slot.id.topic);
+    if (!topic) {
+      slot.opening = false;
+      co_return refuse(Errc::no_such_topic, "it was deleted");
+    }
+    auto opened = co_await open_and_lead(slot.id, log_options(topic->config));
+    slot.opening = false;
+    if (opened) {
+      slot.log = *std::move(opened);
+    } else {
+      slot.open_error = std::move(opened).error();
+    }
+    slot.changed.notify_all();
+    if (!slot.log) co_return std::unexpected(from_log(*slot.open_error));
+  }
+}
+
+/// A lone replica leads what it holds: its term rises with each start, so that no two lives of a broker share one.
+Task<Result<log::PartitionPtr>> ShardCore::open_and_lead(PartitionId id, log::PartitionOptions options) {
+  TAILRACE_CO_TRY(log::PartitionPtr partition, co_await log->open_partition(id, options));
+  LeaderEpoch term = partition->term() + 1;
+  Result<void> led = co_await partition->set_hard_state(term, node.node);
+  if (led) led = co_await partition->start_term(term);
+  if (!led) {  // damaged, full or failing: what is there can still be read, and appends say why not
+    log_warn("partition.term", "partition {} of topic {} goes on in its old term: {}", id.index.value(), id.topic.to_string(), led.error().detail);
+  }
+  co_return partition;
+}
+
+void ShardCore::set_catalog(std::shared_ptr<const cluster::Catalog> fresh, std::optional<TopicId> changed) {
+  catalog = std::move(fresh);
+  if (!changed) return;
+  cluster::TopicPointer topic = catalog->find(*changed);
+  if (!topic) return;
+  for (std::int32_t i = 0; i < topic->partitions; ++i) {
+    auto at = slots.find({*changed, PartitionIndex{i}});
+    if (at != slots.end() && at->second->log) at->second->log->configure(log_options(topic->config));
+  }
+}
+
+// ---- background ---------------------------------------------------------------------------------------------------------
+
+void ShardCore::start_background() {
+  background.spawn(retention_task());
+  background.spawn(pressure_task());
+}
+
+void ShardCore::begin_stop() {
+  if (stopping) return;
+  stopping = true;
+  memory.close();
+  stop_signal.notify_all();
+  window_changed.notify_all();
+  for (auto& [id, slot] : slots) {
+    slot->changed.notify_all();
+    if (slot->log) slot->log->advanced().notify_all();  // long polls look again, and leave
+  }
+  producer_ids_changed.notify_all();
+  if (log) log->pressure().notify_all();
+  calls_changed.notify_all();
+}
+
+Task<void> ShardCore::retention_task() {
+  while (!stopping) {
+    Instant next = runtime.clock.now() + node.options.retention_interval;
+    while (!stopping && runtime.clock.now() < next) {
+      bool signalled = co_await io::WaitUntil{stop_signal, runtime, next};
+      (void)signalled;
+    }
+    if (!stopping) co_await retention_sweep();
+  }
+}
+
+Task<void> ShardCore::retention_sweep() {
+  ++counters.retention_runs;
+  std::shared_ptr<const cluster::Catalog> seen = catalog;
+  for (const auto& [id, topic] : seen->by_id) {
+    if (topic->internal || (!topic->config.retention_time && !topic->config.retention_bytes)) continue;
+    for (std::int32_t i = 0; i < topic->partitions && !stopping; ++i) {
+      PartitionId partition{id, PartitionIndex{i}};
+      if (home(partition) != index || !catalog->find(id)) continue;
+      SlotUse slot{slot_of(partition, *topic)};
+      if (auto opened = co_await open(*slot); !opened) continue;  // whoever uses it hears why
+      auto outcome = co_await slot->log->enforce_retention(runtime.clock.wall());
+      if (!outcome) {
+        log_warn("retention.failed", "topic {} partition {}: {}", topic->name, i, outcome.error().detail);
+        continue;
+      }
+      counters.retention_segments += outcome->segments_removed;
+      counters.retention_bytes += outcome->bytes_removed;
+      co_await yield_to(runtime.executor);
+    }
+  }
+}
+
+Task<void> ShardCore::pressure_task() {
+  while (!stopping) {
+    refresh_window();
+    co_await log->pressure().wait();
+  }
+}
+
+void ShardCore::refresh_window() {
+  const log::ShardLogStats& stats = log->stats();
+  std::uint64_t window = limits::kProducerWindowMax;
+  std::uint64_t queue = std::max<std::uint64_t>(node.options.log.pending_bytes_max, 1);
+  const flow::MemoryPool& requests = memory.pool(flow::Pool::requests);
+  // Half full: a quarter of the window. Above three quarters, or when nothing can be stored: the least that keeps a stream alive.
+  auto fullness = [](std::uint64_t used, std::uint64_t limit) { return static_cast<double>(used) / static_cast<double>(std::max<std::uint64_t>(limit, 1)); };
+  double worst = std::max(fullness(stats.pending_bytes, queue), fullness(requests.used(), requests.limit()));
+  if (worst > 0.5) window /= 4;
+  if (worst > 0.75 || log->failed() || log->disk_full()) window = limits::kProducerWindowMin;
+  std::uint64_t before = counters.producer_window_bytes;
+  if (window == before) return;
+  counters.producer_window_bytes = window;
+  if (window <= before / 2 || window >= before * 2) window_changed.notify_all();
+}
+
+ShardStatus ShardCore::status() const {
+  ShardStatus now = counters;
+  for (const auto& [id, topic] : topic_counters) now.topics.push_back(*topic);
+  std::ranges::sort(now.topics, {}, &TopicCounters::name);
+  now.calls_in_flight = calls;
+  now.waits_in_flight = waits;
+  now.partitions_open = static_cast<std::size_t>(std::ranges::count_if(slots, [](const auto& entry) { return entry.second->log != nullptr; }));
+  now.memory_used = memory.used();
+  now.memory_limit = memory.limit();
+  if (log) {
+    now.partitions_owned = log->stored_partitions().size();
+    now.storage_failed = log->failed();
+    now.disk_full = log->disk_full();
+    if (log->failed()) now.failure = log->failure().detail;
+    now.log = log->stats();
+  }
+  return now;
+}
+
+}  // namespace tailrace::broker::service
