@@ -135,10 +135,10 @@ Result<std::size_t> compress_zstd(int level, Bytes from, MutableBytes to) {
   return length;
 }
 
-/// The planted decoder bug: believes the content size that a zstd frame declares.
-void trust_declared_size(Bytes from, InflateBuffer& to) {
+/// The planted decoder bug: makes room for what a zstd frame declares before a byte of it was inflated.
+void trust_declared_size(Bytes from) {
   unsigned long long declared = ZSTD_getFrameContentSize(from.data(), from.size());
-  if (declared < ZSTD_CONTENTSIZE_ERROR && declared > to.bytes().size()) to.produced(declared - to.bytes().size());
+  if (declared < ZSTD_CONTENTSIZE_ERROR) Buffer::allocate(declared);
 }
 
 }  // namespace
@@ -206,17 +206,16 @@ MutableBytes InflateBuffer::room(std::size_t bytes_max) {
 Result<void> inflate(Compression compression, Bytes from, std::size_t bytes_max, InflateBuffer& to) {
   to.clear();
   std::size_t budget = inflated_budget(from.size(), bytes_max);
-  Result<void> done;
   switch (compression) {
-    case Compression::lz4: done = inflate_lz4(from, budget, to); break;
-    case Compression::zstd: done = inflate_zstd(from, budget, to); break;
+    case Compression::lz4: return inflate_lz4(from, budget, to);
+    case Compression::zstd:
+      if (planted(PlantedBug::decoder_length)) trust_declared_size(from);
+      return inflate_zstd(from, budget, to);
     case Compression::none:
     case Compression::gzip:
-    case Compression::snappy:
-    default: return fail(Errc::unsupported_compression, fmt::format("compression: {} cannot be read here", name_of(compression)));
+    case Compression::snappy: break;
   }
-  if (planted(PlantedBug::decoder_length) && compression == Compression::zstd && done) trust_declared_size(from, to);
-  return done;
+  return fail(Errc::unsupported_compression, fmt::format("compression: {} cannot be read here", name_of(compression)));
 }
 
 }  // namespace tailrace::broker::codec

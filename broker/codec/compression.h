@@ -38,7 +38,7 @@ inline constexpr int kWindowLogMax = 23;       // 8 MiB, the most RFC 8878 asks 
 /// Owns     one block, at most the largest `bytes_max` asked for. One thread at a time.
 class InflateBuffer {
  public:
-  [[nodiscard]] Bytes bytes() const { return {block_.data(), used_}; }
+  [[nodiscard]] Bytes bytes() const { return used_ ? Bytes{block_.data(), used_} : Bytes{}; }
   /// Gives the block away (its capacity may exceed bytes()) and starts anew.
   [[nodiscard]] Slice take();
   /// Frees the block if it is larger than `keep`: one large batch must not hold memory for ever.
