@@ -17,8 +17,9 @@ foreach(pure raft group queue stream flow cluster)
   set(TAILRACE_USES_${pure} base model)
 endforeach()
 set(TAILRACE_USES_service base model log raft group queue stream flow cluster codec shard io)
+# codec: batches are validated at the edge; flow: memory is taken before a frame is read; cluster: the catalog that a service answers with
 foreach(front native kafka http)
-  set(TAILRACE_USES_${front} base model service io proto codec shard)   # codec: batches are validated at the edge
+  set(TAILRACE_USES_${front} base model service io proto codec shard flow cluster)
 endforeach()
 set(TAILRACE_USES_server ${TAILRACE_ROOMS} proto server_config)
 set(TAILRACE_USES_server_config base model)     # the part of server that the command line and the fuzzers link alone

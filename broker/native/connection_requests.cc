@@ -1,0 +1,429 @@
+// What the frames of a connection mean: each becomes a call of the service, or a change of a stream.
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/log.h"
+#include "codec/validate.h"
+#include "native/connection.h"
+
+namespace tailrace::broker::native {
+
+using service::Answer;
+using service::refuse;
+using service::Refusal;
+using proto::FrameType;
+
+namespace {
+
+constexpr std::size_t kClientTextMax = 256;  // of client id and software that is kept and logged
+
+std::string shortened(std::string text) {
+  if (text.size() > kClientTextMax) text.resize(kClientTextMax);
+  for (char& c : text) {
+    if (static_cast<unsigned char>(c) < 0x20 || static_cast<unsigned char>(c) >= 0x7f) c = '?';
+  }
+  return text;
+}
+
+template <class T>
+Answer<T> failed(Refusal refusal) {
+  return std::unexpected{std::move(refusal)};
+}
+
+}  // namespace
+
+// ---- dispatch -----------------------------------------------------------------------------------------------------------
+
+void Connection::on_frame(const Frame& frame) {
+  switch (state_) {
+    case State::greeting:
+      if (frame.header.type == FrameType::hello) return on_hello(frame);
+      front_.log_garbage(peer_, "the first frame is not a hello");
+      return end(Errc::protocol, "the first frame must be a hello");
+    case State::serving:
+    case State::draining: return on_request(frame);
+    case State::leaving:
+    case State::ending: return;  // read_loop has stopped
+  }
+}
+
+void Connection::on_hello(const Frame& frame) {
+  Instant began = now();
+  proto::Hello hello;
+  if (!parse(frame.control, hello)) {
+    front_.log_garbage(peer_, "the hello is not a valid message");
+    return end(Errc::protocol, "the hello is not a valid message");
+  }
+  if (hello.major() != proto::kProtocolMajor) {
+    Refusal refusal{Errc::unsupported_version, fmt::format("this broker speaks version {}.{}, the client {}.{}", proto::kProtocolMajor,
+                                                           proto::kProtocolMinor, hello.major(), hello.minor())};
+    counted(Api::hello, began, &refusal);
+    return end(refusal.code, refusal.detail);
+  }
+  client_id_ = shortened(std::move(*hello.mutable_client_id()));
+  proto::HelloReply reply;
+  reply.set_major(proto::kProtocolMajor);
+  reply.set_minor(proto::kProtocolMinor);
+  reply.set_cluster_id(front_.options().cluster_id);
+  reply.set_node_id(front_.options().node.value());
+  reply.set_software(front_.options().software);
+  reply.set_frame_bytes_max(limits::kFrameBytesMax);
+  reply.set_streams_max(limits::kStreamsPerConnectionMax);
+  reply.set_calls_in_flight_max(limits::kCallsInFlightPerConnectionMax);
+  reply.set_idle_timeout_ms(static_cast<std::uint32_t>(front_.options().idle_timeout.count()));
+  wire_.send(FrameType::hello_reply, frame.header.id, reply);
+  reader_.raise_limit(limits::kFrameBytesMax);
+  state_ = State::serving;
+  log_debug("native.connected", "{} client={} software={}", peer_, client_id_, shortened(hello.software()));
+  counted(Api::hello, began, nullptr);
+}
+
+void Connection::on_request(const Frame& frame) {
+  const std::uint64_t id = frame.header.id;
+  switch (frame.header.type) {
+    case FrameType::hello: return end(Errc::protocol, "a second hello");
+    case FrameType::ping: {
+      proto::Ping ping;
+      if (!parse(frame.control, ping)) return end(Errc::protocol, "a ping is not a valid message");
+      proto::Pong pong;
+      pong.set_token(ping.token());
+      wire_.send(FrameType::pong, id, pong);
+      ++front_.count().apis[static_cast<std::size_t>(Api::ping)].ok;
+      return;
+    }
+    case FrameType::pong:
+    case FrameType::error: return;  // a client has nothing to refuse us; both count as a sign of life
+    case FrameType::goodbye:
+      state_ = State::leaving;
+      return;
+    case FrameType::publish: return on_publish(frame);
+    case FrameType::credit: return on_credit(frame);
+    case FrameType::metadata: return start_call(frame, FrameType::metadata_reply, &Connection::metadata);
+    case FrameType::create_topic: return start_call(frame, FrameType::create_topic_reply, &Connection::create_topic);
+    case FrameType::alter_topic: return start_call(frame, FrameType::alter_topic_reply, &Connection::alter_topic);
+    case FrameType::describe_topic: return start_call(frame, FrameType::describe_topic_reply, &Connection::describe_topic);
+    case FrameType::delete_topic: return start_call(frame, FrameType::delete_topic_reply, &Connection::delete_topic);
+    case FrameType::delete_records: return start_call(frame, FrameType::delete_records_reply, &Connection::delete_records);
+    case FrameType::list_offsets: return start_call(frame, FrameType::list_offsets_reply, &Connection::list_offsets);
+    case FrameType::open_producer: return start_call(frame, FrameType::open_producer_reply, &Connection::open_producer);
+    case FrameType::close_producer: return start_call(frame, FrameType::close_producer_reply, &Connection::close_producer);
+    case FrameType::subscribe: return start_call(frame, FrameType::subscribe_reply, &Connection::subscribe);
+    case FrameType::seek: return start_call(frame, FrameType::seek_reply, &Connection::seek);
+    case FrameType::unsubscribe: return start_call(frame, FrameType::unsubscribe_reply, &Connection::unsubscribe);
+    // The broker's own words, said by a client: answered like any type that is not known here.
+    case FrameType::hello_reply: case FrameType::metadata_reply: case FrameType::create_topic_reply: case FrameType::alter_topic_reply:
+    case FrameType::describe_topic_reply: case FrameType::delete_topic_reply: case FrameType::delete_records_reply:
+    case FrameType::list_offsets_reply: case FrameType::open_producer_reply: case FrameType::publish_reply:
+    case FrameType::producer_window: case FrameType::close_producer_reply: case FrameType::subscribe_reply: case FrameType::records:
+    case FrameType::seek_reply: case FrameType::unsubscribe_reply: break;
+  }
+  auto type = static_cast<std::uint16_t>(frame.header.type);
+  if (type >= 0x8000) return;  // optional by definition
+  Refusal refusal{Errc::unsupported, fmt::format("frame type {}", type)};
+  wire_.send_error(id, refusal);
+  counted(Api::other, now(), &refusal);
+}
+
+std::optional<std::uint64_t> Connection::judge_large(const proto::FrameHeader& header) const {
+  std::uint64_t pool = front_.service().memory().pool(flow::Pool::requests).limit();
+  if (header.type == FrameType::publish) {
+    auto stream = publish_.find(header.id);
+    if (stream == publish_.end()) return std::nullopt;
+    if (header.payload_bytes() > stream->second->topic()->config.message_bytes_max) {
+      // The limit may have been raised since the stream was opened.
+      cluster::TopicPointer topic = front_.service().catalog()->find(stream->second->topic()->id);
+      stream->second->refresh(topic);
+      if (!topic || header.payload_bytes() > topic->config.message_bytes_max) return std::nullopt;
+    }
+    if (header.total_bytes() > pool) return std::nullopt;
+  } else if (header.payload_bytes() > 0) {
+    return std::nullopt;  // no other request has a payload; what a newer client puts there is not for us
+  }
+  return std::min<std::uint64_t>(header.total_bytes(), pool);
+}
+
+void Connection::counted(Api api, Instant began, const Refusal* refusal) {
+  FrontCounters::PerApi& counters = front_.count().apis[static_cast<std::size_t>(api)];
+  if (refusal) {
+    ++counters.refused[refusal->code];
+  } else {
+    ++counters.ok;
+  }
+  counters.seconds.add(now() - began);
+}
+
+// ---- calls --------------------------------------------------------------------------------------------------------------
+
+template <class Request, class Reply>
+void Connection::start_call(const Frame& frame, FrameType reply_type, Task<Answer<Reply>> (Connection::*handler)(std::uint64_t, Request)) {
+  Request request;
+  if (!parse(frame.control, request)) {
+    front_.log_garbage(peer_, fmt::format("a {} is not a valid message", name_of(api_of(frame.header.type))));
+    return end(Errc::protocol, fmt::format("a {} is not a valid message", name_of(api_of(frame.header.type))));
+  }
+  const std::uint64_t id = frame.header.id;
+  if (state_ == State::draining) {
+    Refusal refusal{Errc::shutting_down, ""};
+    wire_.send_error(id, refusal);
+    return counted(api_of(frame.header.type), now(), &refusal);
+  }
+  ++calls_;
+  scope_.spawn(run_call(api_of(frame.header.type), id, reply_type, (this->*handler)(id, std::move(request)), std::move(held_)));
+}
+
+template <class Reply>
+Task<void> Connection::run_call(Api api, std::uint64_t id, FrameType reply_type, Task<Answer<Reply>> call, Held) {
+  Instant began = now();
+  Answer<Reply> answer = co_await std::move(call);
+  if (answer) {
+    // Subscribing and opening send their reply themselves, in step with the stream's first frames.
+    if (reply_type != FrameType::subscribe_reply) wire_.send(reply_type, id, *answer);
+    counted(api, began, nullptr);
+  } else {
+    wire_.send_error(id, answer.error());
+    counted(api, began, &answer.error());
+  }
+  after_call();
+}
+
+Task<Answer<proto::MetadataReply>> Connection::metadata(std::uint64_t, proto::MetadataRequest request) {
+  if (static_cast<std::size_t>(request.topics_size()) > kNamesPerRequestMax)
+    co_return refuse(Errc::invalid_argument, fmt::format("{} topics in one request, at most {}", request.topics_size(), kNamesPerRequestMax));
+  proto::MetadataReply reply;
+  const FrontOptions& options = front_.options();
+  proto::BrokerInfo& broker = *reply.add_brokers();
+  broker.set_node_id(options.node.value());
+  broker.set_host(options.advertise_host);
+  broker.set_port(options.advertise_port);
+  std::shared_ptr<const cluster::Catalog> catalog = front_.service().catalog();
+  std::size_t partitions = 0;
+  auto add = [&](const cluster::Topic& topic) {
+    partitions += static_cast<std::size_t>(topic.partitions);
+    to_wire(topic, options.node, *reply.add_topics());
+  };
+  if (request.topics_size() == 0) {
+    for (const auto& [name, topic] : catalog->by_name) {
+      if (!topic->internal || request.include_internal()) add(*topic);
+    }
+  } else {
+    for (const std::string& name : request.topics()) {
+      if (cluster::TopicPointer topic = catalog->find(name)) {
+        add(*topic);
+      } else {
+        reply.add_missing(name);
+      }
+    }
+  }
+  if (reply.ByteSizeLong() > limits::kFrameBytesMax / 2)
+    co_return refuse(Errc::too_large, fmt::format("{} topics with {} partitions in one answer; name fewer topics", reply.topics_size(), partitions));
+  co_return reply;
+}
+
+Task<Answer<proto::CreateTopicReply>> Connection::create_topic(std::uint64_t, proto::CreateTopicRequest request) {
+  auto asked = from_wire(std::move(request));
+  if (!asked) co_return failed<proto::CreateTopicReply>(std::move(asked).error());
+  auto topic = co_await front_.service().create_topic(*std::move(asked));
+  if (!topic) co_return failed<proto::CreateTopicReply>(std::move(topic).error());
+  proto::CreateTopicReply reply;
+  to_wire(**topic, front_.options().node, *reply.mutable_topic());
+  co_return reply;
+}
+
+Task<Answer<proto::AlterTopicReply>> Connection::alter_topic(std::uint64_t, proto::AlterTopicRequest request) {
+  auto asked = from_wire(std::move(request));
+  if (!asked) co_return failed<proto::AlterTopicReply>(std::move(asked).error());
+  auto topic = co_await front_.service().alter_topic(*std::move(asked));
+  if (!topic) co_return failed<proto::AlterTopicReply>(std::move(topic).error());
+  proto::AlterTopicReply reply;
+  to_wire(**topic, front_.options().node, *reply.mutable_topic());
+  co_return reply;
+}
+
+Task<Answer<proto::DescribeTopicReply>> Connection::describe_topic(std::uint64_t, proto::DescribeTopicRequest request) {
+  auto description = co_await front_.service().describe_topic(std::move(*request.mutable_name()));
+  if (!description) co_return failed<proto::DescribeTopicReply>(std::move(description).error());
+  proto::DescribeTopicReply reply;
+  to_wire(*description, front_.options().node, reply);
+  co_return reply;
+}
+
+Task<Answer<proto::DeleteTopicReply>> Connection::delete_topic(std::uint64_t, proto::DeleteTopicRequest request) {
+  auto done = co_await front_.service().delete_topic(std::move(*request.mutable_name()), request.validate_only());
+  if (!done) co_return failed<proto::DeleteTopicReply>(std::move(done).error());
+  co_return proto::DeleteTopicReply{};
+}
+
+Task<Answer<proto::DeleteRecordsReply>> Connection::delete_records(std::uint64_t, proto::DeleteRecordsRequest request) {
+  auto asked = from_wire(std::move(request));
+  if (!asked) co_return failed<proto::DeleteRecordsReply>(std::move(asked).error());
+  auto starts = co_await front_.service().delete_records(*std::move(asked));
+  if (!starts) co_return failed<proto::DeleteRecordsReply>(std::move(starts).error());
+  proto::DeleteRecordsReply reply;
+  for (const service::PartitionOffset& start : *starts) {
+    proto::PartitionOffset& to = *reply.add_log_start();
+    to.set_partition(start.partition.value());
+    to.set_offset(start.offset.value());
+  }
+  co_return reply;
+}
+
+Task<Answer<proto::ListOffsetsReply>> Connection::list_offsets(std::uint64_t, proto::ListOffsetsRequest request) {
+  auto queries = from_wire(request);
+  if (!queries) co_return failed<proto::ListOffsetsReply>(std::move(queries).error());
+  auto listed = co_await front_.service().list_offsets(std::move(*request.mutable_topic()), *queries);
+  if (!listed) co_return failed<proto::ListOffsetsReply>(std::move(listed).error());
+  proto::ListOffsetsReply reply;
+  for (std::size_t i = 0; i < listed->size(); ++i) to_wire((*queries)[i].partition, (*listed)[i], *reply.add_offsets());
+  co_return reply;
+}
+
+// ---- streams ------------------------------------------------------------------------------------------------------------
+
+Answer<void> Connection::check_new_stream(std::uint64_t id) {
+  std::erase_if(subscriptions_, [](const auto& entry) { return entry.second->stopped(); });  // ended by an error of theirs
+  if (id == 0) return refuse(Errc::invalid_argument, "stream id 0 is the connection itself");
+  if (publish_.contains(id) || subscriptions_.contains(id)) return refuse(Errc::invalid_argument, fmt::format("stream id {} is in use", id));
+  if (publish_.size() + subscriptions_.size() + opening_ >= limits::kStreamsPerConnectionMax)
+    return refuse(Errc::too_many, fmt::format("{} streams on one connection", limits::kStreamsPerConnectionMax));
+  return {};
+}
+
+Task<Answer<proto::OpenProducerReply>> Connection::open_producer(std::uint64_t id, proto::OpenProducerRequest request) {
+  auto asked = from_wire(std::move(request));
+  if (!asked) co_return failed<proto::OpenProducerReply>(std::move(asked).error());
+  if (auto fine = check_new_stream(id); !fine) co_return failed<proto::OpenProducerReply>(std::move(fine).error());
+  ++opening_;
+  auto opened = co_await front_.service().open_producer(*std::move(asked));
+  --opening_;
+  if (!opened) co_return failed<proto::OpenProducerReply>(std::move(opened).error());
+  if (auto fine = check_new_stream(id); !fine) co_return failed<proto::OpenProducerReply>(std::move(fine).error());
+  publish_.emplace(id, std::make_shared<PublishStream>(wire_, id, *opened));
+  proto::OpenProducerReply reply;
+  to_wire(*opened->topic, front_.options().node, *reply.mutable_topic());
+  reply.set_producer_id(opened->producer_id.value());
+  reply.set_producer_epoch(opened->producer_epoch.value());
+  reply.set_window_bytes(opened->window_bytes);
+  reply.set_durability(reply.topic().durability());
+  co_return reply;
+}
+
+Task<Answer<proto::CloseProducerReply>> Connection::close_producer(std::uint64_t id, proto::CloseProducerRequest) {
+  // Publishes under way keep the stream until they are answered, behind this reply.
+  if (publish_.erase(id) == 0) co_return refuse(Errc::closed, fmt::format("no publish stream {}", id));
+  co_return proto::CloseProducerReply{};
+}
+
+void Connection::on_publish(const Frame& frame) {
+  proto::Publish publish;
+  if (!parse(frame.control, publish)) {
+    front_.log_garbage(peer_, "a publish is not a valid message");
+    return end(Errc::protocol, "a publish is not a valid message");
+  }
+  Instant began = now();
+  auto at = publish_.find(frame.header.id);
+  if (at == publish_.end()) {
+    Refusal refusal{Errc::closed, fmt::format("no publish stream {}", frame.header.id)};
+    wire_.send_error(frame.header.id, refusal, publish.ticket());
+    return counted(Api::publish, began, &refusal);
+  }
+  std::shared_ptr<PublishStream> stream = at->second;
+  std::uint64_t place = stream->begin(publish.ticket(), publish.partition());
+  if (state_ == State::draining) return refuse_publish(*stream, place, {Errc::shutting_down, ""});
+  cluster::TopicPointer topic = front_.service().catalog()->find(stream->topic()->id);
+  stream->refresh(topic);
+  if (!topic) return refuse_publish(*stream, place, {Errc::no_such_topic, stream->topic()->name});
+  std::uint64_t most = topic->config.message_bytes_max;
+  if (frame.discarded || frame.payload.size() > most) {
+    std::size_t bytes = frame.header.payload_bytes();
+    return refuse_publish(*stream, place, {Errc::too_large, fmt::format("a batch of {} bytes, message_bytes_max is {}", bytes, most),
+                                           {{"message_bytes_max", fmt::format("{}", most)}}});
+  }
+  if (publish.has_expected_for_key()) return refuse_publish(*stream, place, {Errc::unsupported, "expected_for_key"});
+  Result<BatchHeader> header = codec::validate_batch(frame.payload, {.message_bytes_max = most});
+  if (!header) return refuse_publish(*stream, place, {header.error().code, header.error().detail});
+  if (header->producer_id != stream->producer_id() || (header->producer_id != kNoProducer && header->producer_epoch != stream->producer_epoch()))
+    return refuse_publish(*stream, place, {Errc::invalid_record, fmt::format("producer id {} epoch {}, the stream was opened for {} epoch {}",
+                                                                             header->producer_id.value(), header->producer_epoch.value(),
+                                                                             stream->producer_id().value(), stream->producer_epoch().value())});
+  service::ProduceRequest request{.topic = topic->id, .partition = PartitionIndex{publish.partition()}, .batch = frame.keep(), .header = *header};
+  if (publish.has_expected_end_offset()) request.expected_end_offset = Offset{publish.expected_end_offset()};
+  if (publish.call().deadline_ms() > 0) request.deadline = began + std::chrono::milliseconds{publish.call().deadline_ms()};
+  ++calls_;
+  scope_.spawn(run_publish(std::move(stream), place, std::move(request), std::move(held_)));
+}
+
+void Connection::refuse_publish(PublishStream& stream, std::uint64_t place, Refusal refusal) {
+  counted(Api::publish, now(), &refusal);
+  stream.answer(place, std::unexpected{std::move(refusal)});
+}
+
+Task<void> Connection::run_publish(std::shared_ptr<PublishStream> stream, std::uint64_t place, service::ProduceRequest request, Held held) {
+  Instant began = now();
+  held.shrink_to(request.batch.length);
+  Answer<service::ProduceReply> reply = co_await front_.service().produce(std::move(request));
+  counted(Api::publish, began, reply ? nullptr : &reply.error());
+  stream->answer(place, std::move(reply));
+  held = Held{};
+  after_call();
+}
+
+void Connection::window_changed() {
+  std::uint64_t bytes = front_.service().producer_window_bytes();
+  for (auto& [id, stream] : publish_) stream->tell_window(bytes);
+}
+
+Task<Answer<proto::SubscribeReply>> Connection::subscribe(std::uint64_t id, proto::SubscribeRequest request) {
+  if (auto fine = check_new_stream(id); !fine) co_return failed<proto::SubscribeReply>(std::move(fine).error());
+  cluster::TopicPointer topic = front_.service().catalog()->find(request.topic());
+  if (!topic) co_return refuse(Errc::no_such_topic, request.topic());
+  std::vector<proto::SubscribePartition> partitions{request.partitions().begin(), request.partitions().end()};
+  Subscription::Options options{.id = id, .topic = topic, .out_of_range = request.out_of_range(),
+                                .credit = flow::CreditWindow{request.credit_records(), request.credit_bytes()}};
+  ++opening_;
+  auto starts = co_await Subscription::resolve(front_.service(), topic->name, std::move(partitions), request.out_of_range());
+  --opening_;
+  if (!starts) co_return failed<proto::SubscribeReply>(std::move(starts).error());
+  if (auto fine = check_new_stream(id); !fine) co_return failed<proto::SubscribeReply>(std::move(fine).error());
+  proto::SubscribeReply reply;
+  to_wire(*topic, front_.options().node, *reply.mutable_topic());
+  for (const Subscription::Start& start : *starts) {
+    proto::SubscribedPartition& to = *reply.add_partitions();
+    to.set_partition(start.partition.value());
+    to.set_offset(start.offset.value());
+    to.set_high_watermark(start.high_watermark.value());
+    to.set_log_start(start.log_start.value());
+  }
+  wire_.send(FrameType::subscribe_reply, id, reply);
+  if (!reading()) co_return reply;  // the connection is ending: nobody would stop a stream that begins now
+  auto subscription = std::make_shared<Subscription>(wire_, front_.service(), front_.runtime(), scope_, std::move(options));
+  subscriptions_.emplace(id, subscription);
+  subscription->start(*starts);
+  co_return reply;
+}
+
+void Connection::on_credit(const Frame& frame) {
+  proto::Credit credit;
+  if (!parse(frame.control, credit)) return end(Errc::protocol, "a credit is not a valid message");
+  ++front_.count().apis[static_cast<std::size_t>(Api::credit)].ok;
+  auto at = subscriptions_.find(frame.header.id);
+  if (at != subscriptions_.end()) at->second->grant(credit.records(), credit.bytes());  // otherwise it crossed the stream's end
+}
+
+Task<Answer<proto::SeekReply>> Connection::seek(std::uint64_t id, proto::SeekRequest request) {
+  auto at = subscriptions_.find(id);
+  if (at == subscriptions_.end() || at->second->stopped()) co_return refuse(Errc::closed, fmt::format("no subscription {}", id));
+  std::shared_ptr<Subscription> subscription = at->second;
+  auto reply = co_await subscription->seek(std::move(request));
+  co_return reply;
+}
+
+Task<Answer<proto::UnsubscribeReply>> Connection::unsubscribe(std::uint64_t id, proto::UnsubscribeRequest) {
+  auto at = subscriptions_.find(id);
+  if (at == subscriptions_.end()) co_return refuse(Errc::closed, fmt::format("no subscription {}", id));
+  at->second->stop();
+  subscriptions_.erase(at);
+  co_return proto::UnsubscribeReply{};
+}
+
+}  // namespace tailrace::broker::native

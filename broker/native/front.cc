@@ -1,0 +1,176 @@
+#include "native/front.h"
+
+#include "base/log.h"
+#include "io/wait.h"
+#include "native/connection.h"
+
+namespace tailrace::broker::native {
+
+std::string_view name_of(Api api) {
+  static constexpr std::string_view kNames[kApiCount] = {
+      "hello", "ping", "metadata", "create_topic", "alter_topic", "describe_topic", "delete_topic", "delete_records", "list_offsets",
+      "open_producer", "publish", "close_producer", "subscribe", "credit", "seek", "unsubscribe", "other"};
+  return kNames[static_cast<std::size_t>(api)];
+}
+
+Api api_of(proto::FrameType type) {
+  using enum proto::FrameType;
+  switch (type) {
+    case hello: return Api::hello;
+    case ping: return Api::ping;
+    case metadata: return Api::metadata;
+    case create_topic: return Api::create_topic;
+    case alter_topic: return Api::alter_topic;
+    case describe_topic: return Api::describe_topic;
+    case delete_topic: return Api::delete_topic;
+    case delete_records: return Api::delete_records;
+    case list_offsets: return Api::list_offsets;
+    case open_producer: return Api::open_producer;
+    case publish: return Api::publish;
+    case close_producer: return Api::close_producer;
+    case subscribe: return Api::subscribe;
+    case credit: return Api::credit;
+    case seek: return Api::seek;
+    case unsubscribe: return Api::unsubscribe;
+    default: return Api::other;  // replies, goodbye, and what a newer client may send
+  }
+}
+
+FrontCounters& FrontCounters::operator+=(const FrontCounters& other) {
+  for (std::size_t i = 0; i < kApiCount; ++i) {
+    apis[i].ok += other.apis[i].ok;
+    for (const auto& [code, count] : other.apis[i].refused) apis[i].refused[code] += count;
+    apis[i].seconds += other.apis[i].seconds;
+  }
+  connections_open += other.connections_open;
+  connections_total += other.connections_total;
+  connections_refused += other.connections_refused;
+  connections_garbage += other.connections_garbage;
+  bytes_in += other.bytes_in;
+  bytes_out += other.bytes_out;
+  frames_in += other.frames_in;
+  frames_out += other.frames_out;
+  streams_publish += other.streams_publish;
+  streams_subscribe += other.streams_subscribe;
+  reader_pauses += other.reader_pauses;
+  closed_hello += other.closed_hello;
+  closed_frame += other.closed_frame;
+  closed_idle += other.closed_idle;
+  closed_write += other.closed_write;
+  return *this;
+}
+
+Front::Front(service::ShardService& service, io::Runtime& runtime, FrontOptions options)
+    : service_{service}, runtime_{runtime}, options_{std::move(options)}, window_watch_{*this}, ended_{runtime.executor} {
+  window_watch_.fire = [](Notifier::Waiter* waiter) noexcept {
+    auto* watch = static_cast<WindowWatch*>(waiter);
+    if (std::exchange(watch->queued, true)) return;
+    watch->front.runtime_.executor.post(*watch);
+  };
+  window_watch_.run = [](Runnable* self) noexcept {
+    auto* watch = static_cast<WindowWatch*>(self);
+    watch->queued = false;
+    for (Connection* connection : watch->front.open_) connection->window_changed();
+    watch->front.watch_window();
+  };
+  watch_window();
+}
+
+Front::~Front() {
+  TAILRACE_CHECK(open_.empty(), "connections are drained before their front goes away");
+  TAILRACE_CHECK(!window_watch_.queued, "the loop runs dry before the front goes away");
+  service_.window_changed().remove(window_watch_);
+}
+
+void Front::watch_window() {
+  if (!window_watch_.linked) service_.window_changed().add(window_watch_);
+}
+
+Task<void> Front::accept_from(io::Listener& listener) {
+  for (;;) {
+    Result<std::unique_ptr<io::Stream>> stream = co_await listener.accept();
+    if (!stream) {
+      if (stream.error().code != Errc::closed) log_error("native.listener_failed", "{}", stream.error().detail);
+      co_return;
+    }
+    serve(*std::move(stream));
+  }
+}
+
+void Front::serve(std::unique_ptr<io::Stream> stream) {
+  std::string peer = stream->peer();
+  std::string_view address = std::string_view{peer}.substr(0, peer.rfind(':'));
+  auto at = per_address_.find(address);
+  bool too_many = open_.size() >= options_.connections_max || (at != per_address_.end() && at->second >= options_.connections_per_address_max);
+  if (draining_ || too_many) {
+    ++counters_.connections_refused;
+    if (too_many) log_garbage(peer, open_.size() >= options_.connections_max ? "refused: limits.connections is reached"
+                                                                            : "refused: limits.connections_per_address is reached");
+    stream->shut();
+    return;
+  }
+  scope_.spawn(run(std::move(stream)));
+}
+
+Task<void> Front::run(std::unique_ptr<io::Stream> stream) {
+  std::string peer = stream->peer();
+  std::string address = peer.substr(0, peer.rfind(':'));
+  ++per_address_[address];
+  ++counters_.connections_total;
+  {
+    Connection connection{*this, std::move(stream)};
+    auto place = open_.insert(open_.end(), &connection);
+    co_await connection.run();
+    open_.erase(place);
+    counters_.bytes_in += connection.bytes_in();
+    counters_.bytes_out += connection.bytes_out();
+    counters_.frames_in += connection.frames_in();
+    counters_.frames_out += connection.frames_out();
+  }
+  if (auto at = per_address_.find(address); --at->second == 0) per_address_.erase(at);
+  ended_.notify_all();
+}
+
+Task<std::size_t> Front::drain(Instant deadline) {
+  draining_ = true;
+  for (Connection* connection : open_) connection->drain();
+  while (!open_.empty()) {
+    io::WaitUntil ended{ended_, runtime_, deadline};
+    if (co_await ended) continue;
+    break;
+  }
+  std::size_t cut = open_.size();
+  for (Connection* connection : open_) connection->cut();
+  co_await scope_.drain();
+  co_return cut;
+}
+
+FrontCounters Front::counters() const {
+  FrontCounters out = counters_;
+  out.connections_open = open_.size();
+  for (const Connection* connection : open_) {
+    out.bytes_in += connection->bytes_in();
+    out.bytes_out += connection->bytes_out();
+    out.frames_in += connection->frames_in();
+    out.frames_out += connection->frames_out();
+    out.streams_publish += connection->publish_streams();
+    out.streams_subscribe += connection->subscriptions();
+  }
+  return out;
+}
+
+void Front::log_garbage(std::string_view peer, std::string_view what) {
+  Instant now = runtime_.clock.now();
+  if (now < garbage_quiet_until_) {
+    ++garbage_left_out_;
+    return;
+  }
+  garbage_quiet_until_ = now + 1s;
+  if (garbage_left_out_ == 0) {
+    log_warn("native.refused", "{}: {}", peer, what);
+  } else {
+    log_warn("native.refused", "{}: {} (and {} like it not shown)", peer, what, std::exchange(garbage_left_out_, 0));
+  }
+}
+
+}  // namespace tailrace::broker::native

@@ -1,0 +1,113 @@
+#include "io_uring/file_system.h"
+
+#include <dirent.h>
+
+#include <fstream>
+
+#include "model/limits.h"
+#include "tests/support/commit_storm.h"
+#include "tests/support/event_file_system_world.h"
+
+namespace tailrace::broker::testing_support {
+namespace {
+
+template <int kFirstStep>
+std::unique_ptr<EventFileSystemWorld> ring_world() {
+  return std::make_unique<EventFileSystemWorld>([](Executor& executor) -> std::unique_ptr<io::EventFileSystem> {
+    auto files = io_uring::FileSystem::create(executor, {.first_step = kFirstStep});
+    TAILRACE_CHECK(files.has_value(), "these tests need a kernel that allows io_uring");
+    return *std::move(files);
+  });
+}
+template <int kFirstStep>
+std::unique_ptr<FileSystemWorld> make_world() {
+  return ring_world<kFirstStep>();
+}
+// Every set of flags that an older kernel may leave us with must behave alike.
+INSTANTIATE_TEST_SUITE_P(Backend, FileSystemConformance,
+                         ::testing::Values(&make_world<0>, &make_world<1>, &make_world<2>, &make_world<3>),
+                         [](const auto& info) { return "io_uring_step_" + std::to_string(info.index); });
+
+// Deferred task work once lost wakeups here: 10,000 commits at depth 16 must all come back, on each set of flags.
+TEST(RingFiles, LosesNoneOfTenThousandDurableCommits) {
+  auto world = ring_world<0>();
+  commit_storm(*world, 10'000, 16);
+  // One submission per turn, not per operation. The bound is loose: turns depend on the disk's timing.
+  EXPECT_LT(world->files().counters().submits.value(), 10'000u);
+}
+TEST(RingFiles, LosesNoneOfTenThousandDurableCommitsWithoutDeferredTaskWork) {
+  auto world = ring_world<1>();
+  commit_storm(*world, 10'000, 16);
+}
+
+TEST(RingFiles, NamesTheShortageOfDescriptors) {
+  auto world = ring_world<0>();
+  world->run(run_out_of_descriptors(world->files(), world->root()));
+}
+
+std::size_t kernel_workers() {
+  std::size_t count = 0;
+  DIR* tasks = ::opendir("/proc/self/task");
+  while (dirent* entry = ::readdir(tasks)) {
+    std::ifstream comm{"/proc/self/task/" + std::string{entry->d_name} + "/comm"};
+    std::string name;
+    std::getline(comm, name);
+    count += name.starts_with("iou-wrk");
+  }
+  ::closedir(tasks);
+  return count;
+}
+
+struct Syncing : io::Operation {};
+
+Task<void> sync_once(io::File* file, std::size_t* workers_max) {
+  EXPECT_TRUE(co_await io::write_all(*file, as_bytes("dirty"), 0, io::Durable::no));
+  EXPECT_TRUE(co_await io::sync(*file));
+  *workers_max = std::max(*workers_max, kernel_workers());
+}
+Task<void> sync_many(io::FileSystem* files, std::string root, std::size_t* workers_max) {
+  TaskScope scope;
+  std::vector<std::unique_ptr<io::File>> open;
+  for (int i = 0; i < 32; ++i) {
+    auto file = co_await files->open(root + "/" + std::to_string(i), conformance::kCreate);
+    TAILRACE_CO_ASSERT(file);
+    open.push_back(*std::move(file));
+  }
+  for (auto& file : open) scope.spawn(sync_once(file.get(), workers_max));
+  co_await scope.drain();
+}
+
+// fsync goes to the kernel's workers; without a cap 32 of them start 32 threads, which fight with the shards for cores.
+TEST(RingFiles, KeepsTheKernelsWorkersWithinTheirCap) {
+  auto world = ring_world<0>();
+  std::size_t workers_max = 0;
+  world->run(sync_many(&world->files(), world->root(), &workers_max));
+  EXPECT_GE(workers_max, 1u);  // else the test looks at the wrong threads
+  EXPECT_LE(workers_max, limits::kRingWorkersMax);
+}
+
+Task<void> fail_in_several_ways(io::EventFileSystem* files, std::string root) {
+  auto file = co_await files->open(root + "/direct", conformance::kCreateDirect);
+  auto read_only = co_await files->open(root + "/direct", {});
+  TAILRACE_CO_ASSERT(file && read_only);
+  Buffer data = conformance::block(1, 2 * io::kDirectAlignment);
+  auto misaligned = co_await io::write_all(**file, Bytes{data.bytes()}.subspan(1, 100), 1, io::Durable::yes);
+  EXPECT_EQ(conformance::code_of(misaligned), Errc::io_error);
+  auto refused = co_await io::write_all(**read_only, data.bytes(), 0, io::Durable::no);
+  EXPECT_EQ(conformance::code_of(refused), Errc::io_error);
+  EXPECT_TRUE(co_await io::write_all(**file, data.bytes(), 0, io::Durable::yes));  // and an error breaks nothing else
+}
+
+// Errors of the disk come through as they are, and are counted by their number for the metrics.
+TEST(RingFiles, CountsFailuresByErrno) {
+  auto world = ring_world<0>();
+  world->run(fail_in_several_ways(&world->files(), world->root()));
+  const auto& counters = world->files().counters();
+  EXPECT_EQ(counters.failures.value(), 2u);
+  EXPECT_EQ(counters.failures_by_errno[EINVAL].value(), 1u);
+  EXPECT_EQ(counters.failures_by_errno[EBADF].value(), 1u);
+  EXPECT_EQ(counters.bytes_written.value(), 2 * io::kDirectAlignment);
+}
+
+}  // namespace
+}  // namespace tailrace::broker::testing_support
