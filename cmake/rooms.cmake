@@ -21,8 +21,9 @@ set(TAILRACE_USES_service base model log raft group queue stream flow cluster co
 foreach(front native kafka http)
   set(TAILRACE_USES_${front} base model service io proto codec shard flow cluster)
 endforeach()
-set(TAILRACE_USES_server ${TAILRACE_ROOMS} proto server_config)
+set(TAILRACE_USES_server ${TAILRACE_ROOMS} proto server_config server_io)
 set(TAILRACE_USES_server_config base model)     # the part of server that the command line and the fuzzers link alone
+set(TAILRACE_USES_server_io base model io io_uring io_threads io_asio shard server_config)  # shard threads: server, and benches
 set(TAILRACE_USES_client base model codec proto)
 set(TAILRACE_USES_client_testing base model codec proto client)
 set(TAILRACE_USES_bench_load base model codec client)

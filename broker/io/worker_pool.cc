@@ -1,11 +1,13 @@
 #include "io/worker_pool.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cstdint>
+#include <cstring>
 #include <system_error>
 
 #include "base/log.h"
@@ -62,6 +64,10 @@ void WorkerPool::start_thread() {
 
 void WorkerPool::run_worker() {
   pthread_setname_np(pthread_self(), "tailrace-files");
+  // A shard is pinned to its processor; its workers block there for their disk and may use any.
+  cpu_set_t any;
+  std::memset(&any, 0xff, sizeof any);
+  pthread_setaffinity_np(pthread_self(), sizeof any, &any);
   std::unique_lock lock{mutex_};
   for (;;) {
     ++idle_;
