@@ -150,7 +150,7 @@ void Connection::counted(Api api, Instant began, const Refusal* refusal) {
   } else {
     ++counters.ok;
   }
-  counters.seconds.add(now() - began);
+  counters.latency.record(now() - began);
 }
 
 // ---- calls --------------------------------------------------------------------------------------------------------------

@@ -96,7 +96,7 @@ FrameReader::Step FrameReader::next_buffered() {
   header_ = proto::read_frame_header(buffer_.get() + parsed_);
   if (header_.length < proto::kFrameLengthMin) return fail("the length is less than a header");
   if (header_.total_bytes() > frame_bytes_max_) return fail("the length is above the limit");
-  if (!header_.is_consistent() && !planted(PlantedBug::decoder_length)) return fail("the control length passes the frame's end");
+  if (!header_.is_consistent()) return fail("the control length passes the frame's end");
   if (header_.control_length > limits::kControlBytesMax && !planted(PlantedBug::decoder_length))
     return fail("the control part is above its limit");
   std::size_t total = header_.total_bytes();

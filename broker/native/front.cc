@@ -36,30 +36,6 @@ Api api_of(proto::FrameType type) {
   }
 }
 
-FrontCounters& FrontCounters::operator+=(const FrontCounters& other) {
-  for (std::size_t i = 0; i < kApiCount; ++i) {
-    apis[i].ok += other.apis[i].ok;
-    for (const auto& [code, count] : other.apis[i].refused) apis[i].refused[code] += count;
-    apis[i].seconds += other.apis[i].seconds;
-  }
-  connections_open += other.connections_open;
-  connections_total += other.connections_total;
-  connections_refused += other.connections_refused;
-  connections_garbage += other.connections_garbage;
-  bytes_in += other.bytes_in;
-  bytes_out += other.bytes_out;
-  frames_in += other.frames_in;
-  frames_out += other.frames_out;
-  streams_publish += other.streams_publish;
-  streams_subscribe += other.streams_subscribe;
-  reader_pauses += other.reader_pauses;
-  closed_hello += other.closed_hello;
-  closed_frame += other.closed_frame;
-  closed_idle += other.closed_idle;
-  closed_write += other.closed_write;
-  return *this;
-}
-
 Front::Front(service::ShardService& service, io::Runtime& runtime, FrontOptions options)
     : service_{service}, runtime_{runtime}, options_{std::move(options)}, window_watch_{*this}, ended_{runtime.executor} {
   window_watch_.fire = [](Notifier::Waiter* waiter) noexcept {

@@ -53,7 +53,7 @@ struct FrontCounters {
   struct PerApi {
     std::uint64_t ok = 0;
     std::map<Errc, std::uint64_t> refused;
-    service::LatencyHistogram seconds;   // receipt of the request to its reply in the outbox
+    log::LatencyHistogram latency{};   // receipt of the request to its reply in the outbox
   };
   std::array<PerApi, kApiCount> apis;
   std::uint64_t connections_open = 0, connections_total = 0, connections_refused = 0, connections_garbage = 0;
@@ -61,7 +61,6 @@ struct FrontCounters {
   std::uint64_t streams_publish = 0, streams_subscribe = 0;  // open now
   std::uint64_t reader_pauses = 0;                           // backpressure: a socket was not read for a while
   std::uint64_t closed_hello = 0, closed_frame = 0, closed_idle = 0, closed_write = 0;  // by which deadline
-  FrontCounters& operator+=(const FrontCounters& other);
 };
 
 class Connection;
