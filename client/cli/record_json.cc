@@ -75,7 +75,7 @@ void append_json_time(std::string& out, Time time) {
 
 namespace detail {
 
-void append_record_front(std::string& out, const RecordView& record) {
+void append_record_front(std::string& out, const JsonRecord& record) {
   out += "{\"schema\":\"";
   out += kRecordSchema;
   out += "\",\"topic\":";

@@ -24,7 +24,7 @@ struct HeaderView {
 };
 
 /// Borrowed from whatever holds the record, for the length of one call.
-struct RecordView {
+struct JsonRecord {
   std::string_view topic;
   std::int32_t partition = 0;
   std::int64_t offset = 0;
@@ -55,17 +55,17 @@ void append_json_string(std::string& out, std::string_view bytes);
 /// A string, or {"base64":"..."} when it is not UTF-8, or null.
 void append_json_bytes(std::string& out, std::optional<std::string_view> bytes);
 template <class Headers>
-void append_record_json(std::string& out, const RecordView& record, const Headers& headers);
+void append_record_json(std::string& out, const JsonRecord& record, const Headers& headers);
 
 [[nodiscard]] Parsed<ParsedRecord> parse_record_json(std::string_view line);
 
 namespace detail {
-void append_record_front(std::string& out, const RecordView& record);
+void append_record_front(std::string& out, const JsonRecord& record);
 void append_header(std::string& out, bool first, std::string_view key, std::optional<std::string_view> value);
 }  // namespace detail
 
 template <class Headers>
-void append_record_json(std::string& out, const RecordView& record, const Headers& headers) {
+void append_record_json(std::string& out, const JsonRecord& record, const Headers& headers) {
   detail::append_record_front(out, record);
   bool first = true;
   for (const auto& header : headers) {

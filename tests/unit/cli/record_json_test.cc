@@ -6,7 +6,7 @@
 namespace tailrace::cli {
 namespace {
 
-std::string write(const RecordView& record, const std::vector<ParsedHeader>& headers) {
+std::string write(const JsonRecord& record, const std::vector<ParsedHeader>& headers) {
   std::string out;
   append_record_json(out, record, headers);
   return out;
@@ -14,7 +14,7 @@ std::string write(const RecordView& record, const std::vector<ParsedHeader>& hea
 
 // The contract of ux: field names, their order, null, and no second spelling.
 TEST(RecordJson, TheContractByteForByte) {
-  RecordView record{.topic = "orders", .partition = 3, .offset = 17, .timestamp = parse_time("2026-02-14T08:30:05.123Z").value(), .key = "alice", .value = "{\"id\":1}\n"};
+  JsonRecord record{.topic = "orders", .partition = 3, .offset = 17, .timestamp = parse_time("2026-02-14T08:30:05.123Z").value(), .key = "alice", .value = "{\"id\":1}\n"};
   EXPECT_EQ(write(record, {{"source", "cli"}, {"source", std::nullopt}}),
             R"({"schema":"tailrace.record.v1","topic":"orders","partition":3,"offset":17,"timestamp":"2026-02-14T08:30:05.123Z","key":"alice","value":"{\"id\":1}\n","headers":[{"key":"source","value":"cli"},{"key":"source","value":null}]})");
   record.key = std::nullopt;
@@ -33,7 +33,7 @@ RC_GTEST_PROP(RecordJson, WhatIsWrittenComesBack, ()) {
   const auto key = optional_bytes(), value = optional_bytes();
   std::vector<ParsedHeader> headers;
   for (int i = *rc::gen::inRange(0, 4); i > 0; --i) headers.push_back({*bytes, optional_bytes()});
-  RecordView record;
+  JsonRecord record;
   record.topic = "t";
   record.partition = *rc::gen::inRange(0, 1000);
   record.timestamp = Time{std::chrono::milliseconds{*rc::gen::inRange<std::int64_t>(-1, 4'000'000'000'000)}};

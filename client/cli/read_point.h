@@ -27,11 +27,11 @@ struct AtTime {
   Time time;
   friend bool operator==(AtTime, AtTime) = default;
 };
-using Position = std::variant<AtStart, AtEnd, AtOffset, LastRecords, AtTime>;
+using ReadPoint = std::variant<AtStart, AtEnd, AtOffset, LastRecords, AtTime>;
 
 /// start | end | OFFSET | -N | -1h | RFC 3339 time or date. "-1h" counts back from `now`.
-[[nodiscard]] Parsed<Position> parse_from(std::string_view text, Time now);
+[[nodiscard]] Parsed<ReadPoint> parse_from(std::string_view text, Time now);
 /// end | OFFSET | -1h | RFC 3339: an exclusive end. "start" and "-N" make no sense there and say so.
-[[nodiscard]] Parsed<Position> parse_until(std::string_view text, Time now);
+[[nodiscard]] Parsed<ReadPoint> parse_until(std::string_view text, Time now);
 
 }  // namespace tailrace::cli

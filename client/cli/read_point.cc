@@ -1,4 +1,4 @@
-#include "position.h"
+#include "read_point.h"
 
 #include <fmt/format.h>
 
@@ -12,7 +12,7 @@ bool all_digits(std::string_view text) {
   return !text.empty() && std::ranges::all_of(text, [](char c) { return c >= '0' && c <= '9'; });
 }
 
-Parsed<Position> parse(std::string_view text, Time now, bool is_from) {
+Parsed<ReadPoint> parse(std::string_view text, Time now, bool is_from) {
   constexpr auto kMax = std::numeric_limits<std::int64_t>::max();
   if (text == "start" && is_from) return AtStart{};
   if (text == "end") return AtEnd{};
@@ -44,7 +44,7 @@ Parsed<Position> parse(std::string_view text, Time now, bool is_from) {
 
 }  // namespace
 
-Parsed<Position> parse_from(std::string_view text, Time now) { return parse(text, now, true); }
-Parsed<Position> parse_until(std::string_view text, Time now) { return parse(text, now, false); }
+Parsed<ReadPoint> parse_from(std::string_view text, Time now) { return parse(text, now, true); }
+Parsed<ReadPoint> parse_until(std::string_view text, Time now) { return parse(text, now, false); }
 
 }  // namespace tailrace::cli

@@ -1,0 +1,34 @@
+#pragma once
+/// The commands. Each answers its exit code, or a Failure that main() prints.
+#include <span>
+#include <string>
+#include <vector>
+
+#include "context.h"
+
+namespace tailrace::cli {
+
+[[nodiscard]] Outcome<int> topic_create(Context& context, const TopicFlags& flags);
+[[nodiscard]] Outcome<int> topic_list(Context& context, const TopicFlags& flags);
+[[nodiscard]] Outcome<int> topic_describe(Context& context, const TopicFlags& flags);
+[[nodiscard]] Outcome<int> topic_alter(Context& context, const TopicFlags& flags);
+[[nodiscard]] Outcome<int> topic_delete(Context& context, const TopicFlags& flags);
+[[nodiscard]] Outcome<int> topic_purge(Context& context, const TopicFlags& flags);
+
+[[nodiscard]] Outcome<int> pub(Context& context, const PubFlags& flags);
+[[nodiscard]] Outcome<int> tail(Context& context, const TailFlags& flags);
+
+[[nodiscard]] Outcome<int> log_verify(Context& context, const LogFlags& flags);
+[[nodiscard]] Outcome<int> log_dump(Context& context, const LogFlags& flags);
+
+[[nodiscard]] Outcome<int> server(Context& context, const ServerFlags& flags);
+[[nodiscard]] Outcome<int> dev(Context& context, const ServerFlags& flags);
+[[nodiscard]] Outcome<int> config_check(Context& context, const ServerFlags& flags);
+[[nodiscard]] Outcome<int> config_show(Context& context, const ServerFlags& flags);
+[[nodiscard]] Outcome<int> config_explain(Context& context, const ServerFlags& flags);
+
+[[nodiscard]] Outcome<int> explain(Context& context, const ExplainFlags& flags);
+[[nodiscard]] Outcome<int> bench(Context& context, const BenchFlags& flags);
+[[nodiscard]] Outcome<int> gen_orders(Context& context, const GenFlags& flags);
+
+}  // namespace tailrace::cli

@@ -1,0 +1,37 @@
+#pragma once
+/// A command's connection to a broker, and how the SDK's errors become the command line's.
+#include <chrono>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "context.h"
+#include "tailrace/client.h"
+
+namespace tailrace::cli {
+
+/// --servers, then TAILRACE_SERVERS, then 127.0.0.1:7070.
+[[nodiscard]] std::vector<std::string> servers_of(const CommonFlags& flags, const char* environment);
+
+class Session {
+ public:
+  /// Connects; `unreachable` within two seconds when nothing answers. Later losses are noted on stderr and retried.
+  [[nodiscard]] static Outcome<Session> open(const Context& context);
+
+  [[nodiscard]] Client& client() { return client_; }
+  [[nodiscard]] Admin admin() { return client_.admin(); }
+  /// What the messages call the broker: "127.0.0.1:7070".
+  [[nodiscard]] const std::string& name() const { return name_; }
+  [[nodiscard]] std::chrono::milliseconds timeout() const { return timeout_; }
+
+  /// The SDK's error about `topic` (may be empty), with close names if the topic is not there.
+  [[nodiscard]] Failure failure(const Error& error, std::string_view topic = {});
+  void close() { (void)client_.close(std::chrono::milliseconds{2000}); }
+
+ private:
+  Client client_;
+  std::string name_;
+  std::chrono::milliseconds timeout_{};
+};
+
+}  // namespace tailrace::cli

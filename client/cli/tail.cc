@@ -1,0 +1,264 @@
+// tail: reads a topic from anywhere to anywhere.
+#include <fmt/format.h>
+
+#include <map>
+
+#include "commands.h"
+#include "interrupt.h"
+#include "record_json.h"
+#include "session.h"
+#include "tail_plan.h"
+#include "text.h"
+
+namespace tailrace::cli {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+using std::chrono::milliseconds;
+
+constexpr std::size_t kBatch = 4'096;
+constexpr milliseconds kWait{100};
+// -N of several partitions is merged by time, for which all candidates are held at once.
+constexpr std::uint64_t kMergedRecordsMax = 1'000'000;
+constexpr std::uint64_t kMergedBytesMax = 256u << 20;
+
+class Printer {
+ public:
+  Printer(Context& context, const TailFlags& flags, Format format) : context_(context), flags_(flags), format_(format) {}
+
+  /// False: enough was printed, or nobody reads it any more.
+  bool print(const Message& message) {
+    if (flags_.key && (!message.key || as_text(*message.key) != *flags_.key)) return going_on();
+    line_.clear();
+    switch (format_) {
+      case Format::raw:
+        if (message.value) line_.append(as_text(*message.value));
+        break;
+      case Format::table: table_line(message); break;
+      case Format::automatic:
+      case Format::json:
+      case Format::jsonl: {
+        JsonRecord record;
+        record.topic = message.topic;
+        record.partition = message.partition;
+        record.offset = message.offset;
+        record.timestamp = message.time;
+        if (message.key) record.key = as_text(*message.key);
+        if (message.value) record.value = as_text(*message.value);
+        record.with_value = !flags_.no_value;
+        append_record_json(line_, record, message.headers);
+        break;
+      }
+    }
+    line_ += '\n';
+    context_.out.write(line_);
+    ++records_;
+    bytes_ += (message.key ? message.key->size() : 0) + (message.value ? message.value->size() : 0);
+    return going_on();
+  }
+  [[nodiscard]] bool going_on() const { return (flags_.count == 0 || records_ < flags_.count) && !context_.out.closed() && context_.out.error() == 0; }
+  [[nodiscard]] std::uint64_t records() const { return records_; }
+  [[nodiscard]] std::uint64_t bytes() const { return bytes_; }
+
+ private:
+  void table_line(const Message& message) {
+    const bool colour = context_.terminal.colour_stdout;
+    auto painted = [&](const char* code, std::string_view text) {
+      if (colour) line_ += code;
+      line_ += text;
+      if (colour) line_ += "\033[0m";
+    };
+    auto place = fmt::format("{}[{}]@{}", message.topic, message.partition, message.offset);
+    place_width_ = std::max(place_width_, place.size());
+    painted("\033[2m", format_time(message.time));
+    line_ += "  ";
+    painted("\033[36m", place);
+    line_.append(place_width_ - place.size() + 2, ' ');
+    painted("\033[33m", message.key ? printable(as_text(*message.key)) : "-");
+    if (!flags_.no_value) {
+      line_ += "  ";
+      if (message.value) line_ += printable(as_text(*message.value));
+      else painted("\033[2m", "null");
+    }
+    for (const auto& header : message.headers) {
+      line_ += "  ";
+      painted("\033[2m", printable(header.key) + (header.value ? "=" + printable(*header.value) : ""));
+    }
+  }
+
+  Context& context_;
+  const TailFlags& flags_;
+  Format format_;
+  std::string line_;
+  std::size_t place_width_ = 0;
+  std::uint64_t records_ = 0;
+  std::uint64_t bytes_ = 0;
+};
+
+ConsumerOptions options_for(const std::vector<TailRange>& ranges, bool bounded, OutOfRange policy) {
+  ConsumerOptions options;
+  options.out_of_range = policy;
+  for (const auto& r : ranges) {
+    options.partitions.push_back(r.partition);
+    PartitionStart start;
+    start.partition = r.partition;
+    start.start = From::offset(r.from);
+    if (bounded) start.until = From::offset(r.until);
+    options.starts.push_back(std::move(start));
+  }
+  return options;
+}
+
+enum class Ended { range, printer, interrupted };
+
+/// Reads until the ranges are done (bounded), the visitor has enough, or Ctrl-C.
+template <class Visit>
+Outcome<Ended> read(Session& session, const std::string& topic, const ConsumerOptions& options, bool bounded, Context& context, Progress& progress, std::uint64_t total, const Visit& visit) {
+  if (options.partitions.empty()) return Ended::range;
+  auto consumer = session.client().consumer(topic, options);
+  if (!consumer) return std::unexpected(session.failure(consumer.error(), topic));
+  std::uint64_t seen = 0;
+  auto ended = Ended::range;
+  for (;;) {
+    if (interrupt::requested()) {
+      ended = Ended::interrupted;
+      break;
+    }
+    auto messages = consumer->next_batch(kBatch, kWait);
+    if (!messages) return std::unexpected(session.failure(messages.error(), topic));
+    bool enough = false;
+    for (const auto& message : *messages) {
+      ++seen;
+      if (!visit(message)) {
+        enough = true;
+        break;
+      }
+    }
+    if (enough) {
+      ended = Ended::printer;
+      break;
+    }
+    progress.update(seen, total, counted(seen, "record"));
+    if (bounded) {
+      if (consumer->finished()) break;
+    } else {
+      context.out.flush();
+      if (context.out.closed()) {
+        ended = Ended::printer;
+        break;
+      }
+    }
+  }
+  (void)consumer->close(milliseconds{500});
+  return ended;
+}
+
+Outcome<OffsetsByTime> offsets_at(Session& session, const std::string& topic, Time time) {
+  auto listed = session.admin().list_offsets(topic, From::time(time)).get();
+  if (!listed) return std::unexpected(session.failure(listed.error(), topic));
+  OffsetsByTime offsets;
+  for (const auto& o : *listed) offsets[o.partition] = o.offset;
+  return offsets;
+}
+
+/// The last N of all partitions together. One partition needs no merging: the broker finds its last N.
+Outcome<Ended> read_last(Session& session, const std::string& topic, const TailPlan& plan, OutOfRange policy, Context& context, Progress& progress, Printer& printer) {
+  std::vector<TailRange> ranges;
+  for (const auto& r : plan.ranges) {
+    if (r.until > r.from) ranges.push_back(r);
+  }
+  if (ranges.empty()) return Ended::range;
+  auto options = options_for(ranges, true, policy);
+  for (auto& start : options.starts) start.start = From::last(plan.last);
+  if (ranges.size() == 1) {
+    return read(session, topic, options, true, context, progress, plan.last, [&](const Message& m) { return printer.print(m); });
+  }
+  auto too_much = [&] {
+    return failed(Errc::too_large, fmt::format("the last {} of {} partitions do not fit in memory to be merged by time", human_count(plan.last), ranges.size()), "Ask for fewer, or for one partition with -p", kFailed);
+  };
+  if (plan.last > kMergedRecordsMax / ranges.size()) return too_much();
+  std::map<std::int32_t, std::size_t> list_of;
+  for (const auto& r : ranges) list_of.emplace(r.partition, list_of.size());
+  std::vector<std::vector<Message>> lists(ranges.size());
+  std::uint64_t bytes = 0;
+  auto ended = read(session, topic, options, true, context, progress, plan.last * ranges.size(), [&](const Message& m) {
+    bytes += (m.key ? m.key->size() : 0) + (m.value ? m.value->size() : 0);
+    lists[list_of[m.partition]].push_back(m);
+    return bytes <= kMergedBytesMax;
+  });
+  if (!ended) return ended;
+  if (*ended == Ended::printer) return too_much();
+  if (*ended == Ended::interrupted) return ended;
+  std::vector<std::vector<std::int64_t>> times(lists.size());
+  for (std::size_t i = 0; i < lists.size(); ++i) {
+    for (const auto& m : lists[i]) times[i].push_back(m.time.time_since_epoch().count());
+  }
+  for (const auto& pick : last_by_time(times, plan.last)) {
+    if (!printer.print(lists[pick.list][pick.index])) return Ended::printer;
+  }
+  return Ended::range;
+}
+
+}  // namespace
+
+Outcome<int> tail(Context& context, const TailFlags& flags) {
+  interrupt::install();
+  auto format = context.format(context.terminal.stdout_is_terminal ? Format::table : Format::jsonl, {Format::table, Format::jsonl, Format::raw});
+  if (!format) return std::unexpected(format.error());
+  if (flags.no_value && *format == Format::raw) return usage("-o raw prints values and --no-value leaves them out", "Use -o jsonl or -o table");
+  auto request = tail_request(flags, context.terminal.stdout_is_terminal, std::chrono::time_point_cast<milliseconds>(std::chrono::system_clock::now()));
+  if (!request) return std::unexpected(request.error());
+  auto session = Session::open(context);
+  if (!session) return std::unexpected(session.error());
+  auto description = session->admin().describe_topic(flags.topic).get();
+  if (!description) return std::unexpected(session->failure(description.error(), flags.topic));
+  std::vector<Bounds> bounds;
+  for (const auto& p : description->partitions) bounds.push_back({p.partition, p.log_start, p.high_watermark});
+
+  OffsetsByTime from_times, until_times;
+  if (const auto* at = std::get_if<AtTime>(&request->from)) {
+    auto offsets = offsets_at(*session, flags.topic, at->time);
+    if (!offsets) return std::unexpected(offsets.error());
+    from_times = std::move(*offsets);
+  }
+  if (request->until && std::holds_alternative<AtTime>(*request->until)) {
+    auto offsets = offsets_at(*session, flags.topic, std::get<AtTime>(*request->until).time);
+    if (!offsets) return std::unexpected(offsets.error());
+    until_times = std::move(*offsets);
+  }
+  auto plan = tail_plan(flags.topic, *request, bounds, from_times, until_times);
+  if (!plan) return std::unexpected(plan.error());
+
+  const auto started = Clock::now();
+  Printer printer{context, flags, *format};
+  // A bar between the lines of a terminal would only disturb.
+  Progress progress{context.terminal.stderr_is_terminal && !context.terminal.stdout_is_terminal && !context.flags.quiet && !request->follow, "reading", context.terminal.columns};
+  auto print = [&](const Message& m) { return printer.print(m); };
+  Outcome<Ended> ended = Ended::range;
+  if (plan->last > 0) {
+    ended = read_last(*session, flags.topic, *plan, request->out_of_range, context, progress, printer);
+    for (auto& range : plan->ranges) range.from = range.until;  // what follows begins where the last N ended
+  } else if (!request->follow) {
+    std::erase_if(plan->ranges, [](const TailRange& r) { return r.until <= r.from; });
+    ended = read(*session, flags.topic, options_for(plan->ranges, true, request->out_of_range), true, context, progress, plan->records(), print);
+  }
+  if (ended && *ended == Ended::range && request->follow) {
+    context.out.flush();
+    ended = read(*session, flags.topic, options_for(plan->ranges, false, request->out_of_range), false, context, progress, 0, print);
+  }
+  progress.clear();
+  context.out.flush();
+  const auto elapsed = std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - started);
+  if (!context.out.closed()) {
+    auto summary = fmt::format("{}, {}, {}", counted(printer.records(), "record"), human_bytes(printer.bytes()), human_duration(elapsed));
+    if (ended && *ended == Ended::range && request->by_default) summary += fmt::format("; stopped at the end of {}, -F follows", flags.topic);
+    context.tell(summary);
+  }
+  session->close();
+  if (!ended) return std::unexpected(ended.error());
+  if (*ended == Ended::interrupted) return finished(context, kInterrupted);
+  if (printer.records() == 0 && flags.fail_empty && !context.out.closed()) return finished(context, kNotFound);
+  return finished(context);
+}
+
+}  // namespace tailrace::cli
