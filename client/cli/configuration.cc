@@ -2,8 +2,10 @@
 
 #include <fmt/format.h>
 
+#include "cluster/topic_keys.h"
 #include "commands.h"
 #include "json_writer.h"
+#include "text.h"
 
 namespace tailrace::cli {
 
@@ -59,7 +61,34 @@ Outcome<int> config_show(Context& context, const ServerFlags& flags) {
   return finished(context);
 }
 
+namespace {
+
+/// `topic` or `topic.KEY`: the keys of `topic create -c`. Nothing: it is not about topics.
+std::optional<Outcome<int>> explain_topic_key(Context& context, std::string_view key) {
+  if (key != "topic" && !key.starts_with("topic.")) return std::nullopt;
+  const auto wanted = key == "topic" ? std::string_view{} : key.substr(6);
+  std::vector<std::string> names;
+  for (const auto& info : broker::cluster::topic_keys()) {
+    names.emplace_back(info.name);
+    if (wanted.empty() || wanted == info.name) {
+      const auto by_default = broker::cluster::print_topic_key(broker::TopicConfig{}, info.key);
+      context.out.write(fmt::format("{}\n  {}\n  values   {}\n  default  {}\n", info.name, info.meaning, info.values, by_default));
+      if (!wanted.empty()) return finished(context);
+    }
+  }
+  if (wanted.empty()) {
+    context.out.write("\nSet them with: tailrace topic create NAME -c KEY=VALUE, or topic alter\n");
+    return finished(context);
+  }
+  std::string close;
+  for (const auto& name : close_names(wanted, names)) close += (close.empty() ? "topic." : ", topic.") + name;
+  return failed(Errc::not_found, fmt::format("topics have no key \"{}\"", wanted), close.empty() ? "All of them: tailrace config explain topic" : fmt::format("Did you mean {}?", close), kNotFound);
+}
+
+}  // namespace
+
 Outcome<int> config_explain(Context& context, const ServerFlags& flags) {
+  if (auto done = explain_topic_key(context, flags.key)) return std::move(*done);
   if (flags.key.empty()) {
     Table table{{"KEY", "TYPE", "DEFAULT", "MEANING"}};
     for (const auto& s : server_ns::settings()) table.row({std::string{s.key}, std::string{server_ns::name_of(s.kind)}, std::string{s.default_text}, std::string{s.meaning}});

@@ -56,6 +56,8 @@ void append_json_string(std::string& out, std::string_view bytes);
 void append_json_bytes(std::string& out, std::optional<std::string_view> bytes);
 template <class Headers>
 void append_record_json(std::string& out, const JsonRecord& record, const Headers& headers);
+/// "2026-02-14T08:30:05.123Z", or null outside the years 1-9999, which RFC 3339 cannot write.
+void append_json_time(std::string& out, Time time);
 
 [[nodiscard]] Parsed<ParsedRecord> parse_record_json(std::string_view line);
 

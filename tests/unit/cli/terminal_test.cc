@@ -7,8 +7,6 @@
 
 #include <cerrno>
 
-#include "client/cli/failure.h"
-
 namespace tailrace::cli {
 namespace {
 
@@ -67,16 +65,6 @@ TEST(Terminal, TheBarFitsTheLine) {
   EXPECT_NE(line.find("25 %"), std::string::npos);
   EXPECT_NE(Progress::line("publishing", 50, 200, "x", 2.0, 200).find("6.0 s left"), std::string::npos);
   EXPECT_EQ(Progress::line("reading", 5, 0, "5 records", 2.0, 80), "reading  5 records");
-}
-
-// What happened, why, what next, on one line whatever a broker or a file name puts into it.
-TEST(Failure, OneLineWithCodeAndHint) {
-  Failure failure{Errc::no_such_topic, "topic \"order\" does not exist on 127.0.0.1:7070", "Close names: orders"};
-  EXPECT_EQ(failure_line(failure, false), "error E2031: topic \"order\" does not exist on 127.0.0.1:7070. Close names: orders");
-  EXPECT_EQ(failure.exit(), kNotFound);
-  EXPECT_EQ(failure_line({Errc::timeout, "a\nb\x1b[31m."}, false).find('\n'), std::string::npos);
-  EXPECT_EQ(failure_line({Errc::timeout, "x\x1b[31m"}, false).find('\x1b'), std::string::npos);
-  EXPECT_EQ(usage("no such flag").error().exit(), kUsage);
 }
 
 }  // namespace
