@@ -49,7 +49,7 @@ struct ServerOptions {
   int wal_files = 0;
   std::uint64_t hot_tail_bytes = 0;          // per shard
   std::uint64_t read_pool_bytes = 0;         // per shard
-  std::uint64_t request_bytes = 0;           // per shard
+  std::uint64_t client_bytes = 0;            // per shard
   std::uint32_t connections_max = 0;
   std::uint32_t connections_per_address_max = 0;
   std::chrono::milliseconds idle_timeout{};

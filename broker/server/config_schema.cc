@@ -35,12 +35,13 @@ const Setting kSettings[] = {
      .meaning = "Size of one write-ahead log file. A largest message must fit; recovery time grows with wal.file_bytes x wal.files."},
     {.key = "wal.files", .kind = Kind::integer, .default_text = "4", .minimum = static_cast<std::uint64_t>(limits::kWalFilesMin),
      .maximum = static_cast<std::uint64_t>(limits::kWalFilesMax), .meaning = "Write-ahead log files per shard; they are recycled in place."},
-    {.key = "memory.hot_tail_bytes", .kind = Kind::size, .default_text = "64MiB", .default_dev = "32MiB", .minimum = kMi, .maximum = 64 * kGi,
+    {.key = "memory.hot_tail_bytes", .kind = Kind::size, .default_text = "128MiB", .default_dev = "32MiB", .minimum = kMi, .maximum = 64 * kGi,
      .meaning = "Per shard: newest records kept in memory for readers and for filling segments."},
     {.key = "memory.read_pool_bytes", .kind = Kind::size, .default_text = "32MiB", .default_dev = "16MiB", .minimum = kMi, .maximum = 64 * kGi,
      .meaning = "Per shard: buffers for reading segments, with read-ahead."},
-    {.key = "memory.request_bytes", .kind = Kind::size, .default_text = "64MiB", .default_dev = "32MiB", .minimum = kMi, .maximum = 64 * kGi,
-     .meaning = "Per shard: requests received and not yet answered. When it is used up the broker stops reading sockets."},
+    {.key = "memory.client_bytes", .kind = Kind::size, .default_text = "128MiB", .default_dev = "64MiB", .minimum = kMi, .maximum = 64 * kGi,
+     .meaning = "Per shard: held for clients; half for requests not yet answered, 40 % for answers on their way, the rest for control messages. "
+                "When a part is used up the broker stops reading sockets. A message larger than half of it is refused."},
     {.key = "limits.connections", .kind = Kind::integer, .default_text = "10000", .minimum = 1, .maximum = 1'000'000,
      .meaning = "Native connections at the same time; further ones are closed at once."},
     {.key = "limits.connections_per_address", .kind = Kind::integer, .default_text = "10000", .minimum = 1, .maximum = 1'000'000,
@@ -168,7 +169,7 @@ ServerOptions options_from(const std::map<std::string, EffectiveValue, std::less
   out.wal_files = static_cast<int>(number("wal.files"));
   out.hot_tail_bytes = size("memory.hot_tail_bytes");
   out.read_pool_bytes = size("memory.read_pool_bytes");
-  out.request_bytes = size("memory.request_bytes");
+  out.client_bytes = size("memory.client_bytes");
   out.connections_max = number("limits.connections");
   out.connections_per_address_max = number("limits.connections_per_address");
   out.idle_timeout = duration("limits.idle_timeout");

@@ -1,0 +1,95 @@
+// The life of a broker process: signals, the ready line, systemd.
+#include <fmt/format.h>
+#include <signal.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+#include <ctime>
+
+#include "base/log.h"
+#include "server/log_sink.h"
+#include "server/server.h"
+#include "server/service_manager.h"
+
+namespace tailrace::broker::server {
+namespace {
+
+constexpr std::chrono::milliseconds kHealthCheck{1'000};
+
+/// SIGTERM and SIGINT of the whole process, taken one by one with a timeout. Threads that start later inherit the mask.
+class StopSignals {
+ public:
+  StopSignals() {
+    sigemptyset(&set_);
+    sigaddset(&set_, SIGTERM);
+    sigaddset(&set_, SIGINT);
+    pthread_sigmask(SIG_BLOCK, &set_, &before_);
+  }
+  ~StopSignals() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+  /// Its number, or 0 when none came in time.
+  int wait(std::chrono::milliseconds timeout) {
+    timespec wait{.tv_sec = timeout.count() / 1'000, .tv_nsec = (timeout.count() % 1'000) * 1'000'000};
+    int number = sigtimedwait(&set_, nullptr, &wait);
+    return number > 0 ? number : 0;
+  }
+  [[nodiscard]] const sigset_t& set() const { return set_; }
+
+ private:
+  sigset_t set_{}, before_{};
+};
+
+/// During the drain a second signal ends the process at once: the data is safe either way, the next start recovers.
+class SecondSignal {
+ public:
+  explicit SecondSignal(const StopSignals& signals) {
+    struct sigaction action{};
+    action.sa_handler = [](int) { std::_Exit(130); };
+    sigaction(SIGTERM, &action, nullptr);
+    sigaction(SIGINT, &action, nullptr);
+    pthread_sigmask(SIG_UNBLOCK, &signals.set(), nullptr);
+  }
+};
+
+}  // namespace
+
+int run_server(const LoadedConfig& config, RunHooks hooks) {
+  install_log_sink(config.options.log_level, config.options.log_format);
+  for (const ConfigProblem& warning : config.warnings) log_warn("config.unknown_key", "{}", warning.message);
+  StopSignals signals;
+  auto server = Server::start(config.options);
+  if (!server) {
+    if (hooks.on_error) hooks.on_error(server.error());
+    else std::fprintf(stderr, "error E%u: %s %s\n", static_cast<unsigned>(server.error().code), server.error().message.c_str(), server.error().hint.c_str());
+    return describe(server.error().code).exit_code;
+  }
+  std::string addresses = fmt::format("native={} http={}", (*server)->native_address().to_string(), (*server)->http_address().to_string());
+  log_info("server.ready", "{} config={} data={}", addresses, config.digest, config.options.data_directory);
+  std::printf("ready %s\n", addresses.c_str());
+  std::fflush(stdout);
+  tell_service_manager("READY=1");
+  if (hooks.on_ready) hooks.on_ready(**server);
+
+  auto wait = kHealthCheck;
+  if (auto interval = watchdog_interval()) wait = std::min(wait, std::chrono::duration_cast<std::chrono::milliseconds>(*interval));
+  int exit_code = 0;
+  for (;;) {
+    if (int number = signals.wait(wait); number != 0) {
+      log_info("server.stopping", "signal {}; at most {} ms", number == SIGTERM ? "TERM" : "INT", config.options.shutdown_deadline.count());
+      break;
+    }
+    if (std::string failure = (*server)->failure(); !failure.empty()) {
+      log_error("server.storage_failed", "{}. Nothing is acknowledged any more; the broker stops. Look at the kernel log and the health of the device.", failure);
+      exit_code = 1;
+      break;
+    }
+    tell_service_manager("WATCHDOG=1");
+  }
+  tell_service_manager("STOPPING=1");
+  SecondSignal second{signals};
+  bool clean = (*server)->stop(config.options.shutdown_deadline);
+  log_info("server.stopped", "{}", clean ? "clean" : "not clean: the next start recovers from the WAL");
+  return exit_code;
+}
+
+}  // namespace tailrace::broker::server
