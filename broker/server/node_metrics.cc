@@ -10,11 +10,11 @@
 
 namespace tailrace::broker::server {
 
-http::ShardMetrics gather(ShardThread& shard, service::ShardService& service) {
+http::ShardMetrics gather(ShardHost& shard, service::ShardService& service) {
   http::ShardMetrics out;
   out.status = service.status();
-  const io::FileCounters& files = shard.files().counters();
-  out.io = {.backend = std::string{shard.files().name()},
+  const io::FileCounters& files = shard.thread().files().counters();
+  out.io = {.backend = std::string{shard.thread().files().name()},
             .in_flight = files.in_flight.value(),
             .queued = files.queued.value(),
             .reads = files.reads.value(),
@@ -35,7 +35,8 @@ http::ShardMetrics gather(ShardThread& shard, service::ShardService& service) {
   }
   if (!shard.front) return out;
   native::FrontCounters front = shard.front->counters();
-  http::ListenerMetrics native{.protocol = "native"};
+  http::ListenerMetrics native;
+  native.protocol = "native";
   for (std::size_t i = 0; i < native::kApiCount; ++i)
     native.apis.push_back({std::string{native::name_of(static_cast<native::Api>(i))}, front.apis[i].ok, front.apis[i].refused, front.apis[i].latency});
   native.connections_open = front.connections_open;

@@ -1,6 +1,7 @@
 #include "server/server.h"
 
 #include <fmt/format.h>
+#include <sys/random.h>
 #include <sys/resource.h>
 
 #include <algorithm>
@@ -11,8 +12,9 @@
 #include "base/log.h"
 #include "http/http_server.h"
 #include "http/metrics.h"
+#include "io_asio/tcp.h"
 #include "server/node_metrics.h"
-#include "server/shard_thread.h"
+#include "server/shard_host.h"
 #include "service/broker_service.h"
 #include "shard/shards.h"
 
@@ -36,6 +38,12 @@ std::uint64_t raise_descriptor_limit() {
   return limit.rlim_cur;
 }
 
+std::uint64_t seed_from_kernel() {
+  std::uint64_t seed = 0;
+  if (::getrandom(&seed, sizeof seed, 0) != sizeof seed) seed = static_cast<std::uint64_t>(std::chrono::steady_clock::now().time_since_epoch().count());
+  return seed;
+}
+
 StartError start_error(const Error& error) {
   const ErrcInfo& info = describe(error.code);
   std::string_view sentence = info.sentence;
@@ -52,7 +60,7 @@ struct Server::Impl {
 
   ServerOptions options;
   std::chrono::steady_clock::time_point began = std::chrono::steady_clock::now();
-  std::vector<std::unique_ptr<ShardThread>> shards;
+  std::vector<std::unique_ptr<ShardHost>> shards;
   std::unique_ptr<shard::Shards> links;
   std::unique_ptr<service::BrokerService> broker;  // of shard 0's thread
   std::unique_ptr<http::HttpServer> http_port;
@@ -61,7 +69,7 @@ struct Server::Impl {
   std::vector<std::string> backends;
   std::atomic<Phase> phase{Phase::starting};
 
-  [[nodiscard]] ShardThread& first() { return *shards.front(); }
+  [[nodiscard]] ShardHost& first() { return *shards.front(); }
 
   Result<void> start();
   Result<void> start_threads();
@@ -92,15 +100,15 @@ Result<void> Server::Impl::start() {
 
 Result<void> Server::Impl::start_threads() {
   for (std::uint32_t i = 0; i < options.shards; ++i) {
-    shards.push_back(std::make_unique<ShardThread>(ShardIndex{i}));
-    if (auto begun = shards.back()->begin(options.io_backend); !begun) {
+    shards.push_back(std::make_unique<ShardHost>(ShardIndex{i}, options.io_backend, seed_from_kernel()));
+    if (auto begun = shards.back()->thread().start(); !begun) {
       shards.pop_back();
       return begun;
     }
-    backends.emplace_back(shards.back()->files().name());
+    backends.emplace_back(shards.back()->thread().files().name());
   }
   std::vector<shard::Endpoint> endpoints;
-  for (auto& shard : shards) endpoints.push_back({shard->loop().inbox(), shard->loop()});
+  for (auto& shard : shards) endpoints.push_back(shard->thread().endpoint());
   links = std::make_unique<shard::Shards>(std::move(endpoints));
   return {};
 }
@@ -149,7 +157,10 @@ Result<void> Server::Impl::start_listeners() {
   }
   native_bound = {options.listen_native.host, port};
   bool any_address = native_bound.host == "0.0.0.0" || native_bound.host == "::";
-  native::FrontOptions front_options{.node = broker->node_id(), .cluster_id = broker->cluster_id(), .software = "tailrace/" TAILRACE_VERSION};
+  native::FrontOptions front_options;
+  front_options.node = broker->node_id();
+  front_options.cluster_id = broker->cluster_id();
+  front_options.software = "tailrace/" TAILRACE_VERSION;
   front_options.advertise_host = !options.advertise_host.empty() ? options.advertise_host : any_address ? "" : native_bound.host;
   front_options.advertise_port = port;
   front_options.idle_timeout = options.idle_timeout;
@@ -171,7 +182,7 @@ bool Server::Impl::stop(std::chrono::milliseconds deadline) {
   phase = Phase::stopping;
   bool clean = true;
   // A fifth of the time is the logs'.
-  auto give_up = [&](ShardThread& shard, std::chrono::milliseconds after) { return shard.loop().now() + after; };
+  auto give_up = [&](ShardHost& shard, std::chrono::milliseconds after) { return shard.loop().now() + after; };
   std::vector<std::future<std::size_t>> drains;
   for (auto& shard : shards) {
     auto drain = [&shard, due = give_up(*shard, deadline * 4 / 5)]() -> Task<std::size_t> {
@@ -217,7 +228,7 @@ bool Server::Impl::stop(std::chrono::milliseconds deadline) {
 }
 
 void Server::Impl::end_threads() {
-  for (auto& shard : shards) shard->end();
+  for (auto& shard : shards) shard->thread().finish();
   links.reset();
   shards.clear();
 }
@@ -240,7 +251,8 @@ std::vector<http::ShardMetrics> Server::Impl::ask_shards() {
 }
 
 std::string Server::Impl::metrics() {
-  http::NodeMetrics node{.version = TAILRACE_VERSION};
+  http::NodeMetrics node;
+  node.version = TAILRACE_VERSION;
   node.up_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
   if (phase == Phase::serving) {
     for (const log::RecoveryReport& recovery : report.recovery) {
