@@ -36,9 +36,9 @@ Refusal out_of_range(Offset from, const log::Partition& partition) {
 }  // namespace
 
 Task<Answer<FetchReply>> ShardCore::fetch(FetchRequest request, OwnerWait& wait) {
-  auto topic = topic_of(request.topic, request.partition);
-  if (!topic) co_return std::unexpected(std::move(topic).error());
-  SlotUse slot{slot_of({request.topic, request.partition}, **topic)};
+  auto found = slot_for({request.topic, request.partition});
+  if (!found) co_return std::unexpected(std::move(found).error());
+  SlotUse slot{*std::move(found)};
   if (!slot->log) {
     if (auto opened = co_await open(*slot); !opened) co_return std::unexpected(std::move(opened).error());
   }

@@ -43,9 +43,7 @@ Task<Result<void>> ShardCore::remove_partitions(TopicId topic, std::int32_t from
   for (std::int32_t i = from; i < to; ++i) {
     auto at = slots.find({topic, PartitionIndex{i}});
     if (at == slots.end()) continue;
-    at->second->removing = true;
-    at->second->changed.notify_all();
-    if (at->second->log) at->second->log->advanced().notify_all();
+    turn_away(*at->second);
   }
   auto remove = [&](std::int32_t i) -> Task<Result<void>> {
     PartitionId id{topic, PartitionIndex{i}};
@@ -68,10 +66,11 @@ Task<Result<void>> ShardCore::remove_partitions(TopicId topic, std::int32_t from
 
 Task<Answer<std::vector<PartitionDescription>>> ShardCore::describe_partitions(TopicId topic) {
   if (stopping) co_return refuse(Errc::shutting_down);
-  cluster::TopicPointer known = catalog->find(topic);
-  if (!known) co_return refuse(Errc::no_such_topic, "it was deleted");
   std::vector<PartitionDescription> all;
-  for (std::int32_t i = 0; i < known->partitions; ++i) {
+  for (std::int32_t i = 0;; ++i) {
+    cluster::TopicPointer known = catalog ? catalog->find(topic) : nullptr;  // opening takes time: it may be altered or deleted meanwhile
+    if (!known) co_return refuse(Errc::no_such_topic, "it was deleted");
+    if (i >= known->partitions) break;
     PartitionId id{topic, PartitionIndex{i}};
     if (home(id) != index) continue;
     PartitionDescription one{.index = id.index, .leader = node.node, .replicas = {node.node}, .shard = index};
@@ -79,7 +78,7 @@ Task<Answer<std::vector<PartitionDescription>>> ShardCore::describe_partitions(T
     if (known->internal) {
       partition = log->find(id);
     } else {
-      SlotUse slot{slot_of(id, *known)};
+      SlotUse slot{slot_of(id, known)};
       auto opened = co_await open(*slot);
       if (opened) {
         partition = slot->log;
@@ -109,9 +108,9 @@ Task<Answer<std::vector<PartitionDescription>>> ShardCore::describe_partitions(T
 }
 
 Task<Answer<PartitionOffset>> ShardCore::delete_records(TopicId topic, PartitionOffset before, bool validate_only) {
-  auto known = topic_of(topic, before.partition);
-  if (!known) co_return std::unexpected(std::move(known).error());
-  SlotUse slot{slot_of({topic, before.partition}, **known)};
+  auto found = slot_for({topic, before.partition});
+  if (!found) co_return std::unexpected(std::move(found).error());
+  SlotUse slot{*std::move(found)};
   if (auto opened = co_await open(*slot); !opened) co_return std::unexpected(std::move(opened).error());
   log::PartitionPtr partition = slot->log;
   Offset start = before.offset == Offset{-1} ? partition->high_watermark() : before.offset;
@@ -130,13 +129,13 @@ Task<Answer<PartitionOffset>> ShardCore::delete_records(TopicId topic, Partition
 }
 
 Task<Answer<ListedOffset>> ShardCore::list_offset(TopicId topic, ListOffsetsQuery query) {
-  auto known = topic_of(topic, query.partition);
-  if (!known) co_return std::unexpected(std::move(known).error());
-  SlotUse slot{slot_of({topic, query.partition}, **known)};
+  auto found = slot_for({topic, query.partition});
+  if (!found) co_return std::unexpected(std::move(found).error());
+  SlotUse slot{*std::move(found)};
   if (auto opened = co_await open(*slot); !opened) co_return std::unexpected(std::move(opened).error());
   log::PartitionPtr partition = slot->log;
 
-  std::optional<log::OffsetAtTime> found;
+  std::optional<log::OffsetAtTime> match;
   if (query.at.kind == Position::Kind::time) {
     auto batch = co_await partition->find_time(query.at.value);
     if (!batch) co_return std::unexpected(from_log(std::move(batch).error()));
@@ -145,11 +144,11 @@ Task<Answer<ListedOffset>> ShardCore::list_offset(TopicId topic, ListOffsetsQuer
       Offset from = std::max((*batch)->offset, partition->log_start());
       auto read = co_await partition->read(from, {.bytes_max = 1, .batches_max = 1});
       if (!read) co_return std::unexpected(from_log(std::move(read).error()));
-      found = *batch;
+      match = *batch;
       if (!read->batches.empty()) {
         auto record = record_at_time(read->batches.front().bytes(), from, query.at.value);
         if (!record) co_return std::unexpected(from_log(std::move(record).error()));
-        if (*record) found = *record;
+        if (*record) match = *record;
       }
     }
   }
@@ -163,9 +162,9 @@ Task<Answer<ListedOffset>> ShardCore::list_offset(TopicId topic, ListOffsetsQuer
       listed.offset = query.at.value <= 0 ? end : std::max(start, Offset{end.value() - std::min(query.at.value, end.value())});
       break;
     case Position::Kind::time:
-      if (found) {
-        listed.offset = std::max(found->offset, start);
-        listed.time_ms = found->time_ms;
+      if (match) {
+        listed.offset = std::max(match->offset, start);
+        listed.time_ms = match->time_ms;
       }
       break;
     case Position::Kind::exact: {
@@ -184,11 +183,11 @@ Task<Answer<ListedOffset>> ShardCore::list_offset(TopicId topic, ListOffsetsQuer
 }
 
 Task<Answer<void>> ShardCore::skip_damage(TopicId topic, PartitionIndex partition) {
-  auto known = topic_of(topic, partition);
-  if (!known) co_return std::unexpected(std::move(known).error());
-  SlotUse slot{slot_of({topic, partition}, **known)};
+  auto found = slot_for({topic, partition});
+  if (!found) co_return std::unexpected(std::move(found).error());
+  SlotUse slot{*std::move(found)};
   if (auto opened = co_await open(*slot); !opened) co_return opened;
-  log_warn("partition.skip_damage", "an operator accepts the damage of topic {} partition {}", (*known)->name, partition.value());
+  log_warn("partition.skip_damage", "an operator accepts the damage of topic {} partition {}", slot->topic->name, partition.value());
   if (auto skipped = co_await slot->log->skip_damage(); !skipped) co_return std::unexpected(from_log(std::move(skipped).error()));
   co_return Answer<void>{};
 }

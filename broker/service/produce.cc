@@ -46,10 +46,10 @@ Refusal refusal_of(const log::ProducerVerdict& verdict, const BatchHeader& heade
 
 Task<Answer<ProduceReply>> ShardCore::produce(ProduceRequest request) {
   Instant begun = runtime.clock.now();
-  auto topic = topic_of(request.topic, request.partition);
-  if (!topic) co_return std::unexpected(std::move(topic).error());
-  if (auto fine = check_batch(request, **topic); !fine) co_return std::unexpected(std::move(fine).error());
-  SlotUse slot{slot_of({request.topic, request.partition}, **topic)};
+  auto found = slot_for({request.topic, request.partition});
+  if (!found) co_return std::unexpected(std::move(found).error());
+  if (auto fine = check_batch(request, *(*found)->topic); !fine) co_return std::unexpected(std::move(fine).error());
+  SlotUse slot{*std::move(found)};
 
   auto answer = co_await append(*slot, request);
   refresh_window();
@@ -87,10 +87,8 @@ Task<Answer<ProduceReply>> ShardCore::append(PartitionSlot& slot, ProduceRequest
     partition = slot.log;
     for (;;) {  // from here to the append nothing suspends, unless the WAL has no room
       if (auto fine = admit(slot); !fine) co_return std::unexpected(std::move(fine).error());
-      auto topic = topic_of(request.topic, request.partition);
-      if (!topic) co_return std::unexpected(std::move(topic).error());
-      stamps = (*topic)->config.timestamp_type == TimestampType::log_append_time;
-      relaxed = (*topic)->config.durability == Durability::relaxed;
+      stamps = slot.topic->config.timestamp_type == TimestampType::log_append_time;
+      relaxed = slot.topic->config.durability == Durability::relaxed;
       if (request.deadline && runtime.clock.now() >= *request.deadline) {
         co_return refuse(Errc::timeout, "the deadline passed before the batch was appended");
       }

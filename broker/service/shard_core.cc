@@ -21,6 +21,17 @@ Refusal from_log(Error error) {
   return {std::move(error)};
 }
 
+TopicCounters& TopicCounters::operator+=(const TopicCounters& other) {
+  if (name.empty()) name = other.name;
+  records_in += other.records_in;
+  bytes_in += other.bytes_in;
+  batches_in += other.batches_in;
+  duplicates += other.duplicates;
+  records_out += other.records_out;
+  bytes_out += other.bytes_out;
+  return *this;
+}
+
 ShardCore::ShardCore(NodeContext& its_node, ShardIndex its_index, io::Runtime& its_runtime)
     : node{its_node},
       index{its_index},
@@ -59,13 +70,25 @@ Answer<cluster::TopicPointer> ShardCore::topic_named(std::string_view name) cons
   return topic;
 }
 
-std::shared_ptr<PartitionSlot> ShardCore::slot_of(const PartitionId& id, const cluster::Topic& topic) {
+Answer<std::shared_ptr<PartitionSlot>> ShardCore::slot_for(const PartitionId& id) {
+  if (stopping) return refuse(Errc::shutting_down);
+  if (auto at = slots.find(id); at != slots.end()) {
+    if (at->second->removing) return refuse(Errc::no_such_topic, "it was deleted");
+    return at->second;
+  }
+  auto topic = topic_of(id.topic, id.index);
+  if (!topic) return std::unexpected(std::move(topic).error());
+  return slot_of(id, *topic);
+}
+
+std::shared_ptr<PartitionSlot> ShardCore::slot_of(const PartitionId& id, const cluster::TopicPointer& topic) {
   std::shared_ptr<PartitionSlot>& slot = slots[id];
   if (!slot) {
     slot = std::make_shared<PartitionSlot>(id, runtime.executor);
     std::unique_ptr<TopicCounters>& counted = topic_counters[id.topic];
-    if (!counted) counted = std::make_unique<TopicCounters>(TopicCounters{.name = topic.name});
+    if (!counted) counted = std::make_unique<TopicCounters>(TopicCounters{.name = topic->name});
     slot->counters = counted.get();
+    slot->topic = topic;
   }
   return slot;
 }
@@ -87,12 +110,8 @@ Task<Answer<void>> ShardCore::open(PartitionSlot& slot) {
     }
     slot.opening = true;
     slot.open_error.reset();
-    cluster::TopicPointer topic = catalog->find(slot.id.topic);
-    if (!topic) {
-      slot.opening = false;
-      co_return refuse(Errc::no_such_topic, "it was deleted");
-    }
-    auto opened = co_await open_and_lead(slot.id, log_options(topic->config));
+    auto opened = co_await open_and_lead(slot.id, log_options(slot.topic->config));
+    if (opened) (*opened)->configure(log_options(slot.topic->config));  // it may have been altered meanwhile
     slot.opening = false;
     if (opened) {
       slot.log = *std::move(opened);
@@ -117,14 +136,27 @@ Task<Result<log::PartitionPtr>> ShardCore::open_and_lead(PartitionId id, log::Pa
 }
 
 void ShardCore::set_catalog(std::shared_ptr<const cluster::Catalog> fresh, std::optional<TopicId> changed) {
+  cluster::TopicPointer before = changed && catalog ? catalog->find(*changed) : nullptr;
   catalog = std::move(fresh);
-  if (!changed) return;
-  cluster::TopicPointer topic = catalog->find(*changed);
-  if (!topic) return;
-  for (std::int32_t i = 0; i < topic->partitions; ++i) {
+  if (!before) return;
+  cluster::TopicPointer after = catalog->find(*changed);
+  for (std::int32_t i = 0; i < before->partitions; ++i) {
     auto at = slots.find({*changed, PartitionIndex{i}});
-    if (at != slots.end() && at->second->log) at->second->log->configure(log_options(topic->config));
+    if (at == slots.end()) continue;
+    PartitionSlot& slot = *at->second;
+    if (!after) {
+      turn_away(slot);
+      continue;
+    }
+    slot.topic = after;
+    if (slot.log) slot.log->configure(log_options(after->config));
   }
+}
+
+void ShardCore::turn_away(PartitionSlot& slot) {
+  slot.removing = true;
+  slot.changed.notify_all();
+  if (slot.log) slot.log->advanced().notify_all();  // long polls look again, and leave
 }
 
 // ---- background ---------------------------------------------------------------------------------------------------------
@@ -163,12 +195,14 @@ Task<void> ShardCore::retention_task() {
 Task<void> ShardCore::retention_sweep() {
   ++counters.retention_runs;
   std::shared_ptr<const cluster::Catalog> seen = catalog;
-  for (const auto& [id, topic] : seen->by_id) {
-    if (topic->internal || (!topic->config.retention_time && !topic->config.retention_bytes)) continue;
-    for (std::int32_t i = 0; i < topic->partitions && !stopping; ++i) {
+  for (const auto& [id, listed] : seen->by_id) {
+    if (listed->internal || (!listed->config.retention_time && !listed->config.retention_bytes)) continue;
+    for (std::int32_t i = 0; i < listed->partitions && !stopping; ++i) {
       PartitionId partition{id, PartitionIndex{i}};
-      if (home(partition) != index || !catalog->find(id)) continue;
-      SlotUse slot{slot_of(partition, *topic)};
+      if (home(partition) != index) continue;
+      cluster::TopicPointer topic = catalog->find(id);  // as it is now: the sweep takes time
+      if (!topic) break;
+      SlotUse slot{slot_of(partition, topic)};
       if (auto opened = co_await open(*slot); !opened) continue;  // whoever uses it hears why
       auto outcome = co_await slot->log->enforce_retention(runtime.clock.wall());
       if (!outcome) {

@@ -77,12 +77,14 @@ struct PartitionSlot {
   std::size_t users = 0;        // calls inside; the files go when nobody is left
   Notifier changed;             // opened or failed to, last user left, removing
   TopicCounters* counters = nullptr;
+  cluster::TopicPointer topic;  // as the catalog of this shard has it
 };
 
 /// Holds a slot in place while a call uses it.
 class SlotUse {
  public:
   explicit SlotUse(std::shared_ptr<PartitionSlot> slot) : slot_{std::move(slot)} { ++slot_->users; }
+
   SlotUse(const SlotUse&) = delete;
   SlotUse& operator=(const SlotUse&) = delete;
   ~SlotUse() {
@@ -132,7 +134,9 @@ class ShardCore {
   [[nodiscard]] Answer<cluster::TopicPointer> topic_of(const TopicId& id, PartitionIndex partition) const;
   [[nodiscard]] Answer<cluster::TopicPointer> topic_named(std::string_view name) const;
 
-  [[nodiscard]] std::shared_ptr<PartitionSlot> slot_of(const PartitionId& id, const cluster::Topic& topic);
+  /// The slot of a partition that clients may use; made on first use. The same refusals as topic_of().
+  [[nodiscard]] Answer<std::shared_ptr<PartitionSlot>> slot_for(const PartitionId& id);
+  [[nodiscard]] std::shared_ptr<PartitionSlot> slot_of(const PartitionId& id, const cluster::TopicPointer& topic);
   /// Opens the partition if need be. Concurrent calls share one opening.
   [[nodiscard]] Task<Answer<void>> open(PartitionSlot& slot);
   /// Opens it in the log and raises its term.
@@ -149,7 +153,7 @@ class ShardCore {
   [[nodiscard]] Task<Answer<PartitionOffset>> delete_records(TopicId topic, PartitionOffset before, bool validate_only);
   [[nodiscard]] Task<Answer<ListedOffset>> list_offset(TopicId topic, ListOffsetsQuery query);
   [[nodiscard]] Task<Answer<void>> skip_damage(TopicId topic, PartitionIndex partition);
-  /// `changed`: the topic whose entry differs, so that its open partitions follow its configuration.
+  /// `changed`: the topic whose entry differs: its partitions follow its configuration, or let nobody in any more.
   void set_catalog(std::shared_ptr<const cluster::Catalog> fresh, std::optional<TopicId> changed);
 
   void start_background();
@@ -168,6 +172,7 @@ class ShardCore {
   [[nodiscard]] Task<void> pressure_task();
   [[nodiscard]] Task<void> retention_sweep();
   [[nodiscard]] Answer<void> admit(const PartitionSlot& slot) const;
+  void turn_away(PartitionSlot& slot);
 };
 
 [[nodiscard]] log::PartitionOptions log_options(const TopicConfig& config);
