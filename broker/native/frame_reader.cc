@@ -37,14 +37,11 @@ void FrameReader::resize(std::size_t capacity) {
 MutableBytes FrameReader::space() {
   if (state_ == State::filling) return large_.bytes().subspan(large_filled_);
   if (state_ == State::skipping && parsed_ == filled_) parsed_ = filled_ = 0;
-  if (parsed_ == filled_) {
-    parsed_ = filled_ = 0;
-    if (grow_ && capacity_ < kBufferBytesMax) {
-      resize(capacity_ * 2);
-    } else if (small_reads_ >= kSmallReadsBeforeShrinking && capacity_ > kBufferBytesMin) {
-      resize(kBufferBytesMin);
-    }
-    grow_ = false;
+  if (parsed_ == filled_) parsed_ = filled_ = 0;
+  if (grow_ && capacity_ < kBufferBytesMax) {
+    resize(capacity_ * 2);
+  } else if (parsed_ == filled_ && small_reads_ >= kSmallReadsBeforeShrinking && capacity_ > kBufferBytesMin) {
+    resize(kBufferBytesMin);
   } else if (filled_ == capacity_) {
     if (parsed_ == 0) {
       resize(capacity_ * 2);  // one frame fills it all, and came in full: the next size up is earned. Ends at large_from_.
@@ -54,6 +51,7 @@ MutableBytes FrameReader::space() {
       parsed_ = 0;
     }
   }
+  grow_ = false;
   std::size_t room = capacity_ - filled_;
   if (expect_large_ && parsed_ == filled_) room = std::min(room, kBufferBytesMin);
   return {buffer_.get() + filled_, room};
