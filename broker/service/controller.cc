@@ -46,7 +46,7 @@ Task<Result<void>> Controller::load(bool is_new) {
     }
     TAILRACE_CO_TRY(log_, co_await core_.log->create(kMetadataPartition, kMetadataOptions));
   }
-  TAILRACE_CO_TRY(log_, co_await core_.open_and_lead(kMetadataPartition, kMetadataOptions));
+  TAILRACE_CO_TRY(log_, co_await core_.log->open_partition(kMetadataPartition, kMetadataOptions));
   if (std::string damage = log_->stats().damage; !damage.empty()) {
     co_return fail(Errc::corrupt, fmt::format("the metadata partition is damaged: {}", damage));
   }

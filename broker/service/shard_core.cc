@@ -110,7 +110,8 @@ Task<Answer<void>> ShardCore::open(PartitionSlot& slot) {
     }
     slot.opening = true;
     slot.open_error.reset();
-    auto opened = co_await open_and_lead(slot.id, log_options(slot.topic->config));
+    // A lone replica leads what it holds; the log raises the term with the first append of each life.
+    auto opened = co_await log->open_partition(slot.id, log_options(slot.topic->config));
     if (opened) (*opened)->configure(log_options(slot.topic->config));  // it may have been altered meanwhile
     slot.opening = false;
     if (opened) {
@@ -121,18 +122,6 @@ Task<Answer<void>> ShardCore::open(PartitionSlot& slot) {
     slot.changed.notify_all();
     if (!slot.log) co_return std::unexpected(from_log(*slot.open_error));
   }
-}
-
-/// A lone replica leads what it holds: its term rises with each start, so that no two lives of a broker share one.
-Task<Result<log::PartitionPtr>> ShardCore::open_and_lead(PartitionId id, log::PartitionOptions options) {
-  TAILRACE_CO_TRY(log::PartitionPtr partition, co_await log->open_partition(id, options));
-  LeaderEpoch term = partition->term() + 1;
-  Result<void> led = co_await partition->set_hard_state(term, node.node);
-  if (led) led = co_await partition->start_term(term);
-  if (!led) {  // damaged, full or failing: what is there can still be read, and appends say why not
-    log_warn("partition.term", "partition {} of topic {} goes on in its old term: {}", id.index.value(), id.topic.to_string(), led.error().detail);
-  }
-  co_return partition;
 }
 
 void ShardCore::set_catalog(std::shared_ptr<const cluster::Catalog> fresh, std::optional<TopicId> changed) {

@@ -139,8 +139,6 @@ class ShardCore {
   [[nodiscard]] std::shared_ptr<PartitionSlot> slot_of(const PartitionId& id, const cluster::TopicPointer& topic);
   /// Opens the partition if need be. Concurrent calls share one opening.
   [[nodiscard]] Task<Answer<void>> open(PartitionSlot& slot);
-  /// Opens it in the log and raises its term.
-  [[nodiscard]] Task<Result<log::PartitionPtr>> open_and_lead(PartitionId id, log::PartitionOptions options);
 
   [[nodiscard]] Task<Answer<ProduceReply>> produce(ProduceRequest request);   // on the owner
   [[nodiscard]] Task<Answer<FetchReply>> fetch(FetchRequest request, OwnerWait& wait);  // on the owner
