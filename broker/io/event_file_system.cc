@@ -166,12 +166,16 @@ void EventFileSystem::start_on_worker(Request& request) {
   workers_.submit(request);
 }
 
-void EventFileSystem::on_worker_event() {
-  counters_.wakes.add();
+void EventFileSystem::clear_event() {
   std::uint64_t count = 0;
   while (::read(event_fd_, &count, sizeof count) < 0 && errno == EINTR) {  // one read empties an eventfd
   }
-  workers_.deliver();
+}
+
+void EventFileSystem::signal_event() {
+  std::uint64_t one = 1;
+  while (::write(event_fd_, &one, sizeof one) < 0 && errno == EINTR) {
+  }
 }
 
 Task<Result<std::unique_ptr<File>>> EventFileSystem::open(std::string path, OpenOptions options) {

@@ -59,8 +59,11 @@ class EventFileSystem : public FileSystem {
   void finish(Request& request, std::int64_t result);
   /// Executes the request on a worker.
   void start_on_worker(Request& request);
-  /// Empties the event descriptor and delivers what workers finished.
-  void on_worker_event();
+  /// on_event() is made of these. What is signalled after clear_event() is signalled again; what was done before it is
+  /// delivered after it: clear first, deliver then.
+  void clear_event();
+  void signal_event();
+  void deliver_workers() { workers_.deliver(); }
 
   FileCounters counters_;
 

@@ -10,7 +10,11 @@ namespace tailrace::broker::io_threads {
 class FileSystem final : public io::EventFileSystem {
  public:
   explicit FileSystem(std::size_t threads = limits::kFileThreads) : EventFileSystem{threads} {}
-  void on_event() override { on_worker_event(); }
+  void on_event() override {
+    counters_.wakes.add();
+    clear_event();
+    deliver_workers();
+  }
   [[nodiscard]] std::string_view name() const override { return "threads"; }
 
  protected:
