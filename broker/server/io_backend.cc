@@ -26,8 +26,8 @@ Result<std::unique_ptr<io::EventFileSystem>> make_file_system(IoBackend choice, 
     static std::atomic<bool> said{false};
     if (!said.exchange(true)) {
       log_warn("io.backend_fallback",
-               "W5001: io_uring is not usable here ({}); using thread-pool I/O, about half as many small durable writes a second. Fix: --security-opt "
-               "seccomp=tailrace-seccomp.json, or set io.backend = \"threads\" to accept it",
+               "W5001: io_uring is not usable here ({}); using thread-pool I/O, about half as many small durable writes a "
+               "second. Fix: --security-opt seccomp=tailrace-seccomp.json, or set io.backend = \"threads\" to accept it",
                ring.error().detail);
     }
   }

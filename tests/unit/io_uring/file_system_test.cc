@@ -1,6 +1,9 @@
 #include "io_uring/file_system.h"
 
 #include <dirent.h>
+#include <fcntl.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <fstream>
 
@@ -58,8 +61,6 @@ std::size_t kernel_workers() {
   return count;
 }
 
-struct Syncing : io::Operation {};
-
 Task<void> sync_once(io::File* file, std::size_t* workers_max) {
   EXPECT_TRUE(co_await io::write_all(*file, as_bytes("dirty"), 0, io::Durable::no));
   EXPECT_TRUE(co_await io::sync(*file));
@@ -84,6 +85,37 @@ TEST(RingFiles, KeepsTheKernelsWorkersWithinTheirCap) {
   world->run(sync_many(&world->files(), world->root(), &workers_max));
   EXPECT_GE(workers_max, 1u);  // else the test looks at the wrong threads
   EXPECT_LE(workers_max, limits::kRingWorkersMax);
+}
+
+Task<void> overwrite_durably(io::FileSystem* files, std::string path, CommitStorm* storm) {
+  auto file = co_await files->open(path, {.write = true, .direct = true});
+  TAILRACE_CO_ASSERT(file);
+  storm->file = file->get();
+  TaskScope scope;
+  for (std::size_t i = 0; i < 16; ++i) scope.spawn(commit_repeatedly(storm, i));
+  co_await scope.drain();
+}
+/// How many of the kernel's workers 2,000 commits left behind; 99: the commits failed. They linger for seconds when idle.
+int workers_after_overwrites() {
+  auto world = ring_world<0>();
+  std::string path = world->root() + "/wal";
+  int fd = ::open(path.c_str(), O_CREAT | O_WRONLY | O_DIRECT | O_CLOEXEC, 0600);  // cached pages would need a worker to drop them
+  Buffer zeros = conformance::block(0, 16 * io::kDirectAlignment);
+  if (::pwrite(fd, zeros.data(), zeros.size(), 0) < 0 || ::fsync(fd) != 0 || ::close(fd) != 0) return 99;
+  CommitStorm storm{.left = 2'000};
+  world->run(overwrite_durably(&world->files(), path, &storm));
+  return storm.completed == 2'000 && storm.failed == 0 ? static_cast<int>(kernel_workers()) : 99;
+}
+
+// The WAL's way to write, a durable overwrite of written blocks, must be issued inline: the hop to a worker costs more than
+// the write. In a child, since workers of other tests linger.
+TEST(RingFiles, OverwritesWrittenBlocksWithoutKernelWorkers) {
+  pid_t child = ::fork();
+  if (child == 0) ::_exit(workers_after_overwrites());
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  ASSERT_TRUE(WIFEXITED(status));
+  EXPECT_EQ(WEXITSTATUS(status), 0);
 }
 
 Task<void> fail_in_several_ways(io::EventFileSystem* files, std::string root) {
