@@ -13,6 +13,7 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "model/limits.h"
 
 namespace tailrace::broker::io_asio {
 namespace {
@@ -95,6 +96,8 @@ class TcpStream final : public io::Stream {
     parts_ = parts;
     skip_ = 0;
     written_ = 0;
+    continue_.stream = this;
+    continue_.run = [](Runnable* self) noexcept { static_cast<Continue*>(self)->stream->go_on_writing(); };
     go_on_writing();
   }
 
@@ -126,8 +129,14 @@ class TcpStream final : public io::Stream {
     }
   };
 
-  /// Sends at once what the socket takes, which is usually all; waits only when it is full.
+  struct Continue : Runnable {
+    TcpStream* stream = nullptr;
+  };
+
+  /// Sends at once what the socket takes, which is usually all; waits only when it is full. A reader that keeps up with a
+  /// large write gets it in pieces, so that its neighbours have their turns between them.
   void go_on_writing() {
+    std::int64_t pause_at = written_ + static_cast<std::int64_t>(limits::kStreamTurnBytes);
     for (;;) {
       if (shut_) return write_.end(loop_, -ECANCELED);
       while (!parts_.empty() && skip_ >= parts_.front().iov_len) {
@@ -135,6 +144,7 @@ class TcpStream final : public io::Stream {
         parts_ = parts_.subspan(1);
       }
       if (parts_.empty()) return write_.end(loop_, written_);
+      if (written_ >= pause_at) return loop_.post(continue_);
       std::array<iovec, 64> window;
       std::size_t count = std::min(parts_.size(), window.size());
       std::copy_n(parts_.begin(), count, window.begin());
@@ -166,6 +176,7 @@ class TcpStream final : public io::Stream {
   tcp::socket socket_;
   std::string peer_;
   Direction read_, write_;
+  Continue continue_;
   std::span<const iovec> parts_;
   std::size_t skip_ = 0;  // bytes of parts_ that are sent
   std::int64_t written_ = 0;

@@ -66,6 +66,7 @@ inline constexpr std::size_t kIndexInterval = 16 * kKiB;        // bytes of log 
 // Shards and loops.
 inline constexpr std::size_t kShardCallsInFlightMax = 1'024;    // from one shard to another; further callers wait
 inline constexpr std::size_t kOutsidePostsMax = 4'096;          // functions other threads may queue for a loop
+inline constexpr std::size_t kStreamTurnBytes = 1 * kMiB;       // what one connection may send before others have a turn
 inline constexpr std::size_t kLoopTurnMax = 256;                // pieces of work between two looks at sockets and timers
 
 // File backends, for each shard.

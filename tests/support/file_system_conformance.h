@@ -123,6 +123,22 @@ inline Task<void> reads_end_with_the_file(io::FileSystem& files, std::string roo
   EXPECT_EQ(code_of(co_await io::read_exactly(**file, into, 0)), Errc::unexpected_end);
 }
 
+// A direct file may end inside a block, as a segment does: whole blocks are asked for, and what is there comes back.
+inline Task<void> reads_directly_across_an_end_inside_a_block(io::FileSystem& files, std::string root) {
+  constexpr std::size_t kBlock = io::kDirectAlignment, kSize = 2 * kBlock + 904;
+  auto file = co_await files.open(root + "/direct", kCreateDirect);
+  TAILRACE_CO_ASSERT(file);
+  Buffer data = block(5, 3 * kBlock);
+  EXPECT_TRUE(co_await io::write_all(**file, data.bytes(), 0, io::Durable::no));
+  EXPECT_TRUE(co_await io::truncate(**file, kSize));
+  Buffer back = block(9, 8 * kBlock);
+  EXPECT_EQ((co_await io::read_up_to(**file, back.bytes(), 0)).value_or(0), kSize);
+  EXPECT_TRUE(same(Bytes{back.bytes()}.first(kSize), Bytes{data.bytes()}.first(kSize)));
+  EXPECT_EQ((co_await io::read_up_to(**file, back.bytes(), 2 * kBlock)).value_or(0), 904u);
+  EXPECT_EQ((co_await io::read_up_to(**file, back.bytes(), 3 * kBlock)).value_or(99), 0u);
+  EXPECT_EQ(code_of(co_await io::read_exactly(**file, back.bytes(), 0)), Errc::unexpected_end);
+}
+
 // Holes, allocated ranges and a grown end read as zeros; a cut end is gone, and growing again does not bring it back.
 inline Task<void> sizes_follow_writes_allocation_and_truncation(io::FileSystem& files, std::string root) {
   auto file = co_await files.open(root + "/sizes", kCreate);
@@ -298,6 +314,7 @@ inline Task<void> completes_many_operations_in_flight(io::FileSystem& files, std
 TAILRACE_CONFORMANCE(OpensAsAsked, opens_as_asked)
 TAILRACE_CONFORMANCE(ReadsBackWhatWasWritten, reads_back_what_was_written)
 TAILRACE_CONFORMANCE(ReadsEndWithTheFile, reads_end_with_the_file)
+TAILRACE_CONFORMANCE(ReadsDirectlyAcrossAnEndInsideABlock, reads_directly_across_an_end_inside_a_block)
 TAILRACE_CONFORMANCE(SizesFollowWritesAllocationAndTruncation, sizes_follow_writes_allocation_and_truncation)
 TAILRACE_CONFORMANCE(ListsDirectoriesInOrder, lists_directories_in_order)
 TAILRACE_CONFORMANCE(RenamesAndRemoves, renames_and_removes)
