@@ -122,6 +122,7 @@ Task<bool> BrokerService::Node::close_logs() {
   clean = (co_await on_every_shard(close)).has_value();
   if (controller) controller->close();
   auto forget = [](ShardCore& core) -> Task<Result<void>> {
+    co_await core.background.drain();  // what a call of another shard left here before it ended
     core.slots.clear();
     core.log.reset();
     core.catalog.reset();

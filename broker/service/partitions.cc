@@ -143,9 +143,10 @@ Task<Answer<ListedOffset>> ShardCore::list_offset(TopicId topic, ListOffsetsQuer
       // The index knows batches; the record is found by reading the one batch it names.
       Offset from = std::max((*batch)->offset, partition->log_start());
       auto read = co_await partition->read(from, {.bytes_max = 1, .batches_max = 1});
-      if (!read) co_return std::unexpected(from_log(std::move(read).error()));
+      if (!read && read.error().code != Errc::offset_out_of_range) co_return std::unexpected(from_log(std::move(read).error()));
       match = *batch;
-      if (!read->batches.empty()) {
+      if (!read) match->time_ms = -1;  // deleted meanwhile: the new start is the answer
+      if (read && !read->batches.empty()) {
         auto record = record_at_time(read->batches.front().bytes(), from, query.at.value);
         if (!record) co_return std::unexpected(from_log(std::move(record).error()));
         if (*record) match = *record;
