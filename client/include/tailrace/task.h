@@ -48,10 +48,7 @@ class Completion {
   virtual void when_ready(std::uint32_t index, Callback callback, bool direct) = 0;
 };
 
-template <class T>
-struct IsResult : std::false_type {};
-template <class T>
-struct IsResult<Result<T>> : std::true_type {};
+struct DirectAccess;
 
 }  // namespace detail
 
@@ -109,6 +106,7 @@ class [[nodiscard]] Task {
   [[nodiscard]] Result<T> await_resume() const { return get(); }
 
  private:
+  friend struct detail::DirectAccess;
   static Error empty() { return make_error(Errc::invalid_argument, "an empty task handle has no result"); }
   std::shared_ptr<detail::Completion<T>> completion_{};
   std::uint32_t index_ = 0;

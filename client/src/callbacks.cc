@@ -1,0 +1,85 @@
+#include "src/callbacks.h"
+
+#include <exception>
+#include <utility>
+
+namespace tailrace::inline v1::detail {
+namespace {
+thread_local const Callbacks* running_for = nullptr;
+}
+
+Callbacks::Callbacks(Executor executor, std::function<void(std::string)> failed)
+    : executor_{std::move(executor)}, failed_{std::move(failed)} {}
+Callbacks::~Callbacks() = default;
+
+void Callbacks::start() {
+  if (executor_) return;
+  ended_ = false;
+  std::thread([self = shared_from_this()] { self->loop(); }).detach();
+}
+
+void Callbacks::run_one(std::move_only_function<void()>& function) {
+  const Callbacks* before = std::exchange(running_for, this);
+  try {
+    function();
+  } catch (const std::exception& e) {
+    if (failed_) failed_(std::string{"a callback threw: "} + e.what());
+  } catch (...) {
+    if (failed_) failed_("a callback threw something that is not a std::exception");
+  }
+  function = nullptr;  // what it captured goes here too, inside the guard of running_for
+  running_for = before;
+}
+
+void Callbacks::post(std::move_only_function<void()> function) {
+  if (executor_) {
+    auto shared = std::make_shared<std::move_only_function<void()>>(std::move(function));
+    std::function<void()> task = [self = shared_from_this(), shared] { self->run_one(*shared); };
+    try {
+      executor_.post(std::move(task));
+    } catch (...) {
+      if (failed_) failed_("the executor's post threw; a callback was dropped");
+    }
+    return;
+  }
+  {
+    std::lock_guard lock{mutex_};
+    if (!ended_) {
+      queue_.push_back(std::move(function));
+      changed_.notify_all();
+      return;
+    }
+  }
+  run_one(function);
+}
+
+void Callbacks::loop() {
+  std::unique_lock lock{mutex_};
+  while (true) {
+    changed_.wait(lock, [&] { return stopped_ || !queue_.empty(); });
+    if (queue_.empty()) break;
+    auto function = std::move(queue_.front());
+    queue_.pop_front();
+    lock.unlock();
+    run_one(function);
+    lock.lock();
+  }
+  ended_ = true;
+  changed_.notify_all();
+}
+
+void Callbacks::stop() {
+  std::lock_guard lock{mutex_};
+  stopped_ = true;
+  changed_.notify_all();
+}
+
+bool Callbacks::join(TimePoint deadline) {
+  if (inside()) return false;
+  std::unique_lock lock{mutex_};
+  return changed_.wait_until(lock, deadline, [&] { return ended_; });
+}
+
+bool Callbacks::inside() const { return running_for == this; }
+
+}  // namespace tailrace::inline v1::detail
