@@ -4,6 +4,7 @@
 #include <httplib.h>
 #include <sys/socket.h>
 
+#include <chrono>
 #include <condition_variable>
 #include <deque>
 #include <mutex>
@@ -11,6 +12,8 @@
 
 namespace tailrace::broker::http {
 namespace {
+
+constexpr std::chrono::seconds kPatience{2};
 
 /// The library's pool queues without a bound; this one makes the accepting thread wait, and the kernel's backlog is the bound.
 class BoundedPool final : public httplib::TaskQueue {
@@ -72,10 +75,11 @@ Result<std::unique_ptr<HttpServer>> HttpServer::start(const std::string& host, s
   httplib::Server& server = impl->server;
   server.new_task_queue = [threads] { return new BoundedPool{threads}; };
   server.set_payload_max_length(kBodyBytesMax);
-  server.set_read_timeout(5);
-  server.set_write_timeout(5);
-  server.set_keep_alive_timeout(5);
-  server.set_keep_alive_max_count(100);
+  server.set_read_timeout(kPatience);
+  server.set_write_timeout(kPatience);
+  // A scraper comes back in 15 s: its connection would only hold one of few threads, and a stopping broker.
+  server.set_keep_alive_timeout(1);
+  server.set_keep_alive_max_count(1);
   // Not the library's default, which adds SO_REUSEPORT: two brokers would share the port unnoticed.
   server.set_socket_options([](int fd) {
     int yes = 1;

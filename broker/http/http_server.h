@@ -2,7 +2,7 @@
 /// The HTTP port: /metrics, /healthz, /readyz, on threads of its own, so that a busy shard and a slow scraper do not meet.
 ///
 /// Bound    request bodies 64 KiB, headers 8 KiB (the library's), `threads` requests at once, kQueued connections waiting,
-///          5 s per read and write.
+///          2 s per read and write, one request per connection.
 /// Paths    GET only. /healthz: the process works (503: restart it). /readyz: it serves (503: wait, or send clients
 ///          elsewhere); the body says why. Anything else is 404.
 /// Thread   start() and stop() from one thread; the handlers are called on the HTTP threads, several at once.
@@ -36,7 +36,7 @@ class HttpServer {
   HttpServer(const HttpServer&) = delete;
   HttpServer& operator=(const HttpServer&) = delete;
   [[nodiscard]] std::uint16_t port() const;
-  /// Ends within the read timeout even if a client holds its connection.
+  /// Ends within the patience of one read even if a client holds its connection.
   void stop();
 
  private:

@@ -6,12 +6,14 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <fstream>
 #include <iterator>
 #include <system_error>
 
 #include "base/crc32c.h"
+#include "base/planted.h"
 #include "server/config_file.h"
 #include "server/config_schema.h"
 
@@ -225,22 +227,23 @@ std::expected<LoadedConfig, std::vector<ConfigProblem>> load_config(const Config
 }
 
 std::string closest_name(std::string_view wrong, std::span<const std::string_view> names) {
-  wrong = wrong.substr(0, 100);
+  constexpr std::size_t kWrongMax = 100;  // longer than any name: nothing is close to it
+  if (!planted(PlantedBug::decoder_length)) wrong = wrong.substr(0, kWrongMax);
   std::string_view best;
   std::size_t best_distance = 1 + std::max<std::size_t>(2, wrong.size() / 3);
   auto consider = [&](std::string_view candidate, std::string_view name) {
-    std::vector<std::size_t> row(candidate.size() + 1);
-    for (std::size_t j = 0; j <= candidate.size(); ++j) row[j] = j;
-    for (std::size_t i = 1; i <= wrong.size(); ++i) {
+    std::array<std::size_t, kWrongMax + 1> row;
+    for (std::size_t j = 0; j <= wrong.size(); ++j) row[j] = j;
+    for (std::size_t i = 1; i <= candidate.size(); ++i) {
       std::size_t diagonal = std::exchange(row[0], i);
-      for (std::size_t j = 1; j <= candidate.size(); ++j) {
-        std::size_t replaced = diagonal + (wrong[i - 1] != candidate[j - 1]);
+      for (std::size_t j = 1; j <= wrong.size(); ++j) {
+        std::size_t replaced = diagonal + (candidate[i - 1] != wrong[j - 1]);
         diagonal = row[j];
         row[j] = std::min({row[j] + 1, row[j - 1] + 1, replaced});
       }
     }
-    if (row.back() < best_distance) {
-      best_distance = row.back();
+    if (row[wrong.size()] < best_distance) {
+      best_distance = row[wrong.size()];
       best = name;
     }
   };
