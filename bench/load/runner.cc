@@ -62,7 +62,8 @@ ClientOptions client_options(const LoadOptions& options, const char* id) {
   client.servers = options.servers;
   client.client_id = id;
   client.request_timeout = options.timeout;
-  client.memory_limit = 128u << 20;
+  // Open loop: room for a stall of the broker, so that sends go on. --max: what waits here is latency and nothing else.
+  client.memory_limit = options.rate > 0 ? 128u << 20 : 8u << 20;
   return client;
 }
 
@@ -142,6 +143,7 @@ class Sender {
     broker::Random keys{static_cast<std::uint64_t>(index_) + 77};
     const auto share = options_.records == 0 ? ~std::uint64_t{0} : options_.records / static_cast<std::uint64_t>(options_.producers) + (static_cast<std::uint64_t>(index_) < options_.records % static_cast<std::uint64_t>(options_.producers) ? 1 : 0);
     std::string key;
+    std::this_thread::sleep_until(start_);
     for (std::uint64_t i = 0;; ++i) {
       auto due = Clock::now();
       if (schedule_) {

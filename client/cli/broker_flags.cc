@@ -36,7 +36,7 @@ void add_broker_commands(CLI::App& root, AllFlags& flags) {
   auto* dev = root.add_subcommand("dev", "Run a broker for development on ./.tailrace");
   add_configuration_flags(dev, flags);
   dev->add_flag("--ephemeral", flags.server.ephemeral, "Data in a temporary directory, removed at the end");
-  dev->add_option("--seed", flags.server.seed, "orders: a sample topic with a live producer")->check(CLI::IsMember({"orders"}))->type_name("orders");
+  dev->add_option("--seed", flags.server.seed, "orders: a sample topic with a live producer")->check(one_of({"orders"}))->type_name("orders");
   add_common_flags(*dev, flags, false);
   dev->footer("examples:\n  tailrace dev\n  tailrace dev --ephemeral --seed orders      # then, elsewhere: tailrace tail orders");
   runs(dev, flags, [](Context& c, AllFlags& f) { return cli::dev(c, f.server); });
@@ -84,7 +84,7 @@ void add_broker_commands(CLI::App& root, AllFlags& flags) {
   auto* gen = root.add_subcommand("gen", "Generate completion scripts and sample data");
   gen->require_subcommand(1);
   auto* completion = gen->add_subcommand("completion", "A completion script");
-  completion->add_option("SHELL", flags.gen.shell, "bash or zsh")->required()->check(CLI::IsMember({"bash", "zsh"}))->type_name("");
+  completion->add_option("SHELL", flags.gen.shell, "bash or zsh")->required()->check(one_of({"bash", "zsh"}))->type_name("");
   add_common_flags(*completion, flags, false);
   completion->footer("examples:\n  source <(tailrace gen completion bash)\n  tailrace gen completion zsh > \"${fpath[1]}/_tailrace\"");
   runs(completion, flags, [](Context& c, AllFlags& f) -> Outcome<int> {

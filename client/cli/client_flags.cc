@@ -27,7 +27,7 @@ void add_topic(CLI::App& root, AllFlags& flags) {
 
   auto* create = topic->add_subcommand("create", "Create a topic");
   topic_argument(create, flags.topic.name);
-  create->add_option("--partitions", flags.topic.partitions, "How many partitions (default 1)")->check(CLI::Range(1, 10'000))->type_name("N");
+  create->add_option("--partitions", flags.topic.partitions, "How many partitions (default 1)")->check(CLI::Range(1, 10'000).description(""))->type_name("N");
   each(create->add_option("-c,--config", flags.topic.config, "A topic key, repeatable: retention_time=7d; keys: tailrace config explain topic"))->type_name("KEY=VALUE");
   create->add_flag("--if-not-exists", flags.topic.if_not_exists, "Succeed when it is there already");
   add_plan_flags(create, flags, false);
@@ -49,7 +49,7 @@ void add_topic(CLI::App& root, AllFlags& flags) {
 
   auto* alter = topic->add_subcommand("alter", "Change a topic's keys or add partitions");
   topic_argument(alter, flags.topic.name);
-  alter->add_option("--partitions", flags.topic.partitions, "Grow to this many; keyed records then land elsewhere than before")->check(CLI::Range(1, 10'000))->type_name("N");
+  alter->add_option("--partitions", flags.topic.partitions, "Grow to this many; keyed records then land elsewhere than before")->check(CLI::Range(1, 10'000).description(""))->type_name("N");
   each(alter->add_option("-c,--config", flags.topic.config, "Set a topic key, repeatable"))->type_name("KEY=VALUE");
   each(alter->add_option("--unset", flags.topic.unset, "Back to the default, repeatable"))->type_name("KEY");
   add_plan_flags(alter, flags, false);
@@ -78,7 +78,7 @@ void add_pub(CLI::App& root, AllFlags& flags) {
   auto* pub = root.add_subcommand("pub", "Publish records: arguments, a file, or a pipe that runs for hours");
   auto& f = flags.pub;
   topic_argument(pub, f.topic);
-  pub->add_option("BODY", f.bodies, "Each is one record; without any, standard input is read")->type_name("")->type_size(1)->expected(0, 1 << 20)->allow_extra_args(false);
+  pub->add_option("BODY", f.bodies, "Each is one record; without any, standard input is read")->type_name("");
   pub->add_option("-k,--key", f.key, "Key of every record; decides the partition")->type_name("KEY");
   pub->add_option("--key-sep", f.key_separator, "Each line is KEY SEP VALUE, cut at the first SEP")->type_name("SEP");
   pub->add_option("--key-regex", f.key_regex, "The key is what this POSIX extended expression (or its first group) matches in the line; the line stays whole")->type_name("RE");
@@ -87,13 +87,13 @@ void add_pub(CLI::App& root, AllFlags& flags) {
   pub->add_option("-p,--partition", f.partition, "Publish to this partition")->type_name("N");
   pub->add_flag("--keep-partition", f.keep_partition, "With -f jsonl: to the partition that each line names");
   pub->add_option("-f,--format", f.format, "lines: one record a line (default); jsonl: what `tail -o jsonl` wrote; raw: each file, or the whole input, is one record")
-      ->transform(CLI::CheckedTransformer(std::map<std::string, InputFormat>{{"lines", InputFormat::lines}, {"jsonl", InputFormat::jsonl}, {"raw", InputFormat::raw}}))
+      ->transform(named(std::map<std::string, InputFormat>{{"lines", InputFormat::lines}, {"jsonl", InputFormat::jsonl}, {"raw", InputFormat::raw}}))
       ->type_name("lines|jsonl|raw");
   each(pub->add_option("--file", f.files, "Read this file, repeatable; - is standard input"))->type_name("FILE");
   pub->add_option("--count", f.count, "Stop after N records; bodies given as arguments are repeated until there are N")->type_name("N");
-  pub->add_option("--rate", f.rate, "At most this many records per second")->check(CLI::PositiveNumber)->type_name("R");
+  pub->add_option("--rate", f.rate, "At most this many records per second")->check(CLI::Validator{CLI::PositiveNumber}.description(""))->type_name("R");
   pub->add_option("--skip", f.skip, "Leave out the first N lines: resumes after an interruption")->type_name("N");
-  pub->add_option("--compression", f.compression, "none, lz4 or zstd")->check(CLI::IsMember({"none", "lz4", "zstd"}))->type_name("none|lz4|zstd");
+  pub->add_option("--compression", f.compression, "none, lz4 or zstd")->check(one_of({"none", "lz4", "zstd"}))->type_name("none|lz4|zstd");
   pub->add_option("--linger", f.linger, "Gather records this long before a batch is sent (default 0: send when nothing is in flight)")->type_name("DURATION");
   pub->add_flag("--tombstone", f.tombstone, "Publish one record with the key and no value");
   pub->add_flag("--create", f.create, "Create the topic, with one partition, if it does not exist");
@@ -122,7 +122,7 @@ void add_tail(CLI::App& root, AllFlags& flags) {
   each(tail->add_option("-p,--partition", f.partitions, "Only this partition, repeatable"))->type_name("N");
   tail->add_option("--key", f.key, "Only records with exactly this key")->type_name("KEY");
   tail->add_option("--out-of-range", f.out_of_range, "What to do when the offset is not there: error (default), earliest, latest")
-      ->check(CLI::IsMember({"error", "earliest", "latest"}))
+      ->check(one_of({"error", "earliest", "latest"}))
       ->type_name("error|earliest|latest");
   tail->add_flag("--no-value", f.no_value, "Leave values out");
   tail->add_flag("--fail-empty", f.fail_empty, "Exit code 3 when there was no record");
@@ -150,14 +150,14 @@ void add_bench(CLI::App& root, AllFlags& flags) {
       command->add_flag("--max", f.max, "As fast as acknowledgements come, instead of a given load");
       command->add_option("--duration", f.duration, "How long each load is measured (default 10s)")->type_name("DURATION");
       command->add_option("--warmup", f.warmup, "Before each load, not measured (default 1s)")->type_name("DURATION");
-      command->add_option("--producers", f.producers, "Clients, each with its own connection")->check(CLI::Range(1, 64))->type_name("N");
+      command->add_option("--producers", f.producers, "Clients, each with its own connection")->check(CLI::Range(1, 64).description(""))->type_name("N");
       command->add_option("--keys", f.keys, "Different keys; 0: records without keys")->type_name("N");
-      command->add_option("--compression", f.compression, "none, lz4 or zstd")->check(CLI::IsMember({"none", "lz4", "zstd"}))->type_name("none|lz4|zstd");
+      command->add_option("--compression", f.compression, "none, lz4 or zstd")->check(one_of({"none", "lz4", "zstd"}))->type_name("none|lz4|zstd");
     }
     command->add_option("--size", f.size, "Bytes of each value (default 1KiB)")->type_name("SIZE");
     command->add_option("--records", f.records, "Stop after this many; sub: how many to publish first (default 1,000,000)")->type_name("N");
-    command->add_option("--partitions", f.partitions, "Of a topic of its own")->check(CLI::Range(1, 10'000))->type_name("N");
-    command->add_option("--durability", f.durability, "Of a topic of its own: quorum, leader or relaxed")->check(CLI::IsMember({"quorum", "leader", "relaxed"}))->type_name("quorum|leader|relaxed");
+    command->add_option("--partitions", f.partitions, "Of a topic of its own")->check(CLI::Range(1, 10'000).description(""))->type_name("N");
+    command->add_option("--durability", f.durability, "Of a topic of its own: quorum, leader or relaxed")->check(one_of({"quorum", "leader", "relaxed"}))->type_name("quorum|leader|relaxed");
     command->add_option("--svg", f.svg, "Write a picture of latency against load, or of the percentiles of one load")->type_name("FILE");
     add_common_flags(*command, flags, true);
     command->footer(

@@ -29,6 +29,13 @@ struct AllFlags {
 inline constexpr const char* kTopicArgument = "TOPIC";
 inline constexpr const char* kFileArgument = "PATH";
 
+/// Checks without CLI11's own description of them: the help shows our type names.
+inline CLI::Validator one_of(std::vector<std::string> names) { return CLI::IsMember(std::move(names)).description(""); }
+template <class T>
+CLI::Validator named(std::map<std::string, T> names) {
+  return CLI::CheckedTransformer(std::move(names)).description("");
+}
+
 /// --output, --color, --quiet; for clients also --servers and --timeout.
 void add_common_flags(CLI::App& command, AllFlags& flags, bool is_client);
 void add_client_commands(CLI::App& root, AllFlags& flags);  // topic, pub, tail, bench

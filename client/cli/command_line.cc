@@ -50,7 +50,7 @@ std::unique_ptr<CLI::App> make_parser(AllFlags& flags) {
   add_client_commands(*app, flags);
   add_broker_commands(*app, flags);
   auto* help = app->add_subcommand("help", "Exit codes, environment variables, output formats");
-  help->add_option("SUBJECT", flags.help_topic, "exit-codes, environment or formats")->check(CLI::IsMember({"exit-codes", "environment", "formats"}))->required()->type_name("");
+  help->add_option("SUBJECT", flags.help_topic, "exit-codes, environment or formats")->check(one_of({"exit-codes", "environment", "formats"}))->required()->type_name("");
   help->callback([&flags] {
     flags.action = [&flags](Context& context) -> Outcome<int> {
       context.out.write(flags.help_topic == "exit-codes" ? kExitCodes : flags.help_topic == "environment" ? kEnvironment : kFormats);
@@ -100,6 +100,19 @@ Failure usage_failure(CLI::App& root, const CLI::ParseError& error) {
   return Failure{Errc::invalid_argument, std::move(message), fmt::format("{}See: {} --help", close.empty() ? "" : fmt::format("Did you mean {}? ", close), path_of(at)), kUsage};
 }
 
+constexpr char kBracketMark = '\x01';
+
+void unmark_brackets(AllFlags& flags) {
+  auto unmark = [](std::string& text) {
+    if (text.starts_with(kBracketMark)) text.erase(0, 1);
+  };
+  for (auto& body : flags.pub.bodies) unmark(body);
+  for (auto& file : flags.pub.files) unmark(file);
+  for (auto* text : {&flags.pub.key, &flags.pub.key_separator, &flags.pub.key_regex, &flags.tail.key}) {
+    if (*text) unmark(**text);
+  }
+}
+
 CommandOption option_of(const CLI::Option& option) {
   CommandOption out;
   for (const auto& name : option.get_snames()) out.names.push_back("-" + name);
@@ -146,11 +159,11 @@ void add_common_flags(CLI::App& command, AllFlags& flags, bool is_client) {
   auto& f = flags.common;
   command
       .add_option("-o,--output", f.output, "Output format")
-      ->transform(CLI::CheckedTransformer(std::map<std::string, Format>{{"table", Format::table}, {"json", Format::json}, {"jsonl", Format::jsonl}, {"raw", Format::raw}}))
+      ->transform(named(std::map<std::string, Format>{{"table", Format::table}, {"json", Format::json}, {"jsonl", Format::jsonl}, {"raw", Format::raw}}))
       ->type_name("table|json|jsonl|raw")
       ->group("Common");
   command.add_option("--color", f.colour, "Colours: auto (default) on a terminal")
-      ->transform(CLI::CheckedTransformer(std::map<std::string, Colour>{{"auto", Colour::automatic}, {"always", Colour::always}, {"never", Colour::never}}))
+      ->transform(named(std::map<std::string, Colour>{{"auto", Colour::automatic}, {"always", Colour::always}, {"never", Colour::never}}))
       ->type_name("auto|always|never")
       ->group("Common");
   command.add_flag("-q,--quiet", f.quiet, "No summaries and notes on standard error")->group("Common");
@@ -171,8 +184,16 @@ int run(int argc, char** argv) {
     note(failure_line(failure, Terminal::detect(flags.common.colour).colour_stderr));
     return failure.exit();
   };
+  // CLI11 takes an argument like [1,2] for a list of its own and splits it. A mark in front keeps a JSON array whole.
+  std::vector<std::string> arguments;
+  for (int i = argc - 1; i > 0; --i) {
+    std::string argument{argv[i]};
+    if (argument.starts_with('[') && argument.ends_with(']')) argument.insert(argument.begin(), kBracketMark);
+    arguments.push_back(std::move(argument));
+  }
   try {
-    parser->parse(argc, argv);
+    parser->parse(std::move(arguments));  // takes them last first
+    unmark_brackets(flags);
   } catch (const CLI::Success& success) {  // --help, --version: on stdout, exit code 0
     parser->exit(success);
     return kOk;

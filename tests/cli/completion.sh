@@ -19,7 +19,7 @@ complete_words() {
     _tailrace
     printf "%s\n" "${COMPREPLY[@]}"' complete "$@"
 }
-offers() { if complete_words "${@:3}" | grep -qxF -- "$2"; then pass "$1"; else fail "$1: $(complete_words "${@:3}" | tr '\n' ' ')"; fi; }
+offers() { if complete_words "${@:3}" | grep -xF -- "$2" >/dev/null; then pass "$1"; else fail "$1: $(complete_words "${@:3}" | tr '\n' ' ')"; fi; }
 offers "commands" tail tailrace ta
 offers "subcommands" create tailrace topic ''
 offers "flags" --key-regex tailrace pub orders --key

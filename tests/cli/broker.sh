@@ -1,0 +1,90 @@
+#!/usr/bin/env bash
+# server, dev and config: flags, ready line, start errors that name their fix, restart, data still there.
+source "$(dirname "$0")/lib.sh" "$@"
+t=$tailrace
+
+exits 0 "config check of the defaults" "$t" config check
+holds "has a digest" "digest" "$work/out"
+printf '[wal]\nfile_byts = "64MiB"\n[log]\nlevel = 3\n' >bad.toml
+exits 2 "config check finds problems" "$t" config check bad.toml
+holds "with place and suggestion" 'bad.toml:2:1' "$work/err"
+holds "suggests" 'file_bytes' "$work/err"
+same "all of them at once" 2 "$(grep -c '^error E1007' "$work/err")"
+exits 2 "server refuses it too" "$t" server -c bad.toml
+exits 2 "server --check" "$t" server -c bad.toml --check
+exits 0 "server --check of the defaults" "$t" server --check
+printf '[log]\nlevel = "warn"\n' >good.toml
+TAILRACE_WAL__FILES=3 "$t" config show -c good.toml --set http.threads=1 --origin >show.txt
+holds "origin: file" "good.toml:2" show.txt
+holds "origin: environment" "TAILRACE_WAL__FILES" show.txt
+holds "origin: flag" "--set" show.txt
+"$t" config show -c good.toml >shown.toml
+exits 0 "what show prints is a configuration" "$t" config check shown.toml
+exits 0 "config explain KEY" "$t" config explain wal.file_bytes
+holds "explains" "64MiB" "$work/out"
+exits 0 "config explain topic" "$t" config explain topic
+holds "topic keys" "retention_time" "$work/out"
+exits 3 "config explain of nothing" "$t" config explain wal.file_byts
+holds "suggests a key" "wal.file_bytes" "$work/err"
+exits 2 "another address needs allow_unauthenticated" "$t" server --data d2 --listen 0.0.0.0:0 --http-listen 127.0.0.1:0
+holds "and says so" "allow_unauthenticated" "$work/err"
+
+start_broker
+holds "the ready line" "ready native=127.0.0.1:" "$work/ready"
+"$t" topic create kept -q >/dev/null
+seq 1 1000 | "$t" pub kept -q
+exits 1 "a locked data directory" "$t" server --data data --listen 127.0.0.1:0 --http-listen 127.0.0.1:0
+holds "has its code and fix" "error E5305:" "$work/err"
+exits 1 "a port in use" "$t" server --data d3 --listen "$TAILRACE_SERVERS" --http-listen 127.0.0.1:0
+holds "has its code" "error E5401:" "$work/err"
+mkdir foreign && echo x >foreign/file
+exits 1 "a foreign directory" "$t" server --data foreign --listen 127.0.0.1:0 --http-listen 127.0.0.1:0
+holds "has its code" "error E5306:" "$work/err"
+same "and stays as it was" file "$(ls -A foreign)"
+stop_broker
+same "SIGTERM stops it cleanly" 0 $?
+start_broker
+same "all is there after a restart" "$(seq 1 1000)" "$("$t" tail kept -o raw -q)"
+kill -9 "$broker"; wait "$broker" 2>/dev/null; broker=
+start_broker
+same "and after SIGKILL" "$(seq 1 1000)" "$("$t" tail kept -o raw -q)"
+
+# pub goes on over a restart of the broker on the same port
+mkfifo pipe
+"$t" pub kept -o jsonl <pipe >receipts 2>pub.err &
+publisher=$!
+exec 7>pipe
+echo before >&7
+eventually "a receipt before" 5 grep -q '"line":1,' receipts
+kill -9 "$broker"; wait "$broker" 2>/dev/null
+address=$TAILRACE_SERVERS
+: >ready
+"$t" server --data data --listen "$address" --http-listen 127.0.0.1:0 >ready 2>>broker.log &
+broker=$!
+echo after >&7
+eventually "a receipt after the restart" 20 grep -q '"line":2,' receipts
+exec 7>&-
+wait $publisher
+same "pub ends well" 0 $?
+holds "the lost connection was told" "warn" pub.err
+same "both records once" "$(printf 'before\nafter')" "$("$t" tail kept --from 1000 -o raw -q)"
+stop_broker
+
+exits 0 "log verify of a good directory" "$t" log verify data
+for f in data/node.toml data/shard-0/checkpoint data/shard-0/wal/0.log "$(find data/topics -name '*.log' | head -n 1)"; do
+  exits 0 "log dump $(basename "$f")" "$t" log dump "$f"
+done
+exits 3 "log dump of nothing" "$t" log dump data/missing
+
+"$t" dev --ephemeral --seed orders --listen 127.0.0.1:0 --http-listen 127.0.0.1:0 >ready 2>dev.err &
+broker=$!
+eventually "dev gets ready" 20 grep -q '^ready ' ready
+export TAILRACE_SERVERS; TAILRACE_SERVERS=$(sed -n 's/^ready .*native=\([^ ]*\).*/\1/p' ready)
+eventually "dev prints URLs" 5 grep -q 'http://127.0.0.1' dev.err
+directory=$(sed -n 's/^data  *\([^ ]*\) .*/\1/p' dev.err)
+eventually "the sample producer produces" 10 bash -c '[ "$("$0" tail orders -o raw -q | wc -l)" -ge 3 ]' "$t"
+kill -INT "$broker"; wait "$broker"
+same "Ctrl-C stops dev" 0 $?
+broker=
+same "its data is removed" gone "$([ -e "${directory:-/}" ] || echo gone)"
+finish
