@@ -105,7 +105,8 @@ Task<ClusterDescription> Admin::cluster(bool include_internal) {
         ClusterDescription out{.cluster_id = broker.cluster_id, .connected_node = broker.node_id, .connected_to = broker.address, .software = broker.software};
         for (const auto& b : reply.brokers()) {
           detail::Server server{.host = b.host(), .port = static_cast<std::uint16_t>(b.port())};
-          out.brokers.push_back({.node_id = b.node_id(), .address = server.to_string()});
+          // No host: the address we dialled is the one to use.
+          out.brokers.push_back({.node_id = b.node_id(), .address = b.host().empty() ? broker.address : server.to_string()});
         }
         for (const auto& t : reply.topics()) out.topics.push_back(detail::to_summary(t));
         return out;

@@ -23,8 +23,9 @@ class Budget {
   }
   void give_back(std::size_t bytes) {
     if (bytes == 0) return;
-    used_.fetch_sub(bytes, std::memory_order_relaxed);
-    wake();
+    std::size_t left = used_.fetch_sub(bytes) - bytes;
+    // Senders that wait are woken when there is room for many records, not for each batch: they would wait again at once.
+    if (left <= limit_ / 4 * 3) wake();
   }
   void wake() {
     if (waiting_.load() == 0) return;

@@ -78,6 +78,10 @@ void Link::on_hello(IncomingFrame& frame) {
   proto::HelloReply reply;
   if (!decode_control(frame.control, reply)) return protocol_error("the hello reply cannot be read");
   if (reply.major() != proto::kProtocolMajor) return protocol_error("protocol major version " + std::to_string(reply.major()) + " is not ours");
+  if (!broker_.cluster_id.empty() && reply.cluster_id() != broker_.cluster_id) {
+    // Offsets and producer ids of one cluster mean nothing in another.
+    return protocol_error(servers_[server_].to_string() + " now belongs to another cluster (" + reply.cluster_id() + ", before " + broker_.cluster_id + ")");
+  }
   attempt_timer_.cancel();
   state_ = State::up;
   broker_ = {.cluster_id = reply.cluster_id(), .node_id = reply.node_id(), .software = reply.software(),

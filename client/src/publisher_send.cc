@@ -123,20 +123,19 @@ Result<bool> Publisher::try_append(const RecordView& record, Want& want, bool ma
     if (reports_waiting_.load(std::memory_order_relaxed) > kCallbackBacklogMax && !engine_->callbacks()->inside()) return false;
     auto topic = find_topic(lock, record.topic);
     if (!topic) return std::unexpected(std::move(topic).error());
-    auto deadline = Clock::now() + options_.delivery_timeout;
     std::int64_t time = record.time ? record.time->time_since_epoch().count() : now_ms();
     Topic& to = **topic;
     bool asks_user = !record.partition && !murmur_ && !sticky_only_;
     if (to.partitions.empty() && asks_user) {
       // The user's partitioner needs the count and may not run on the loop, so this sender waits for the topic.
       if (!may_wait) return false;
-      if (auto known = wait_known(lock, to, deadline); !known) return std::unexpected(std::move(known).error());
+      if (auto known = wait_known(lock, to, Clock::now() + options_.delivery_timeout); !known) return std::unexpected(std::move(known).error());
       continue;
     }
     if (to.partitions.empty()) {
       std::size_t bytes = owned_bytes(record);
       if (!engine_->budget().try_take(bytes)) return false;
-      WaitingRecord waiting{.charged = bytes, .number = next_number_++, .deadline = deadline, .time = time};
+      WaitingRecord waiting{.charged = bytes, .number = next_number_++, .deadline = Clock::now() + options_.delivery_timeout, .time = time};
       waiting.record.topic = record.topic;
       if (record.key) waiting.record.key = *record.key;
       if (record.value) waiting.record.value = *record.value;
@@ -168,7 +167,7 @@ Result<bool> Publisher::try_append(const RecordView& record, Want& want, bool ma
     auto index = choose_partition(to, record, chosen);
     if (!index) return std::unexpected(std::move(index).error());
     PartitionQueue& partition = *to.partitions[*index];
-    return append_to(partition, record, time, want, handle, 0, 0, deadline);
+    return append_to(partition, record, time, want, handle, 0, 0, std::nullopt);
   }
 }
 
@@ -216,9 +215,10 @@ Result<std::uint32_t> Publisher::choose_partition(Topic& topic, const RecordView
   return topic.sticky;
 }
 
-BatchPtr Publisher::new_batch(Topic& topic, std::uint64_t number, TimePoint deadline) {
+BatchPtr Publisher::new_batch(Topic& topic, std::uint64_t number, std::optional<TimePoint> deadline) {
+  auto now = Clock::now();
   broker::codec::BatchOptions options{.compression = wire_compression(options_.compression), .bytes_max = topic.batch_bytes_max};
-  auto batch = std::make_unique<OutgoingBatch>(options, number != 0 ? number : next_number_++, Clock::now(), deadline);
+  auto batch = std::make_unique<OutgoingBatch>(options, number != 0 ? number : next_number_++, now, deadline.value_or(now + options_.delivery_timeout));
   open_numbers_.insert(batch->number);
   return batch;
 }
@@ -226,7 +226,7 @@ BatchPtr Publisher::new_batch(Topic& topic, std::uint64_t number, TimePoint dead
 void Publisher::close_open(PartitionQueue& partition) { partition.full.push_back(std::move(partition.open)); }
 
 Result<bool> Publisher::append_to(PartitionQueue& partition, const RecordView& record, std::int64_t time, Want& want, Task<Receipt>* handle,
-                                  std::size_t already_charged, std::uint64_t number, TimePoint deadline) {
+                                  std::size_t already_charged, std::uint64_t number, std::optional<TimePoint> deadline) {
   Topic& topic = partition.topic;
   static thread_local std::vector<broker::codec::HeaderView> headers;
   headers.clear();
