@@ -20,8 +20,6 @@ Task<Result<std::size_t>> read_up_to(File& file, MutableBytes into, std::uint64_
   while (done < into.size()) {
     std::int64_t n = co_await FileOp{[&](Operation& op) { file.read(op, into.subspan(done), position + done); }};
     if (n == -EINTR || n == -EAGAIN) continue;
-    // A direct file that ends within a block gives the part of it, and refuses to go on from there.
-    if (n == -EINVAL && done % kDirectAlignment != 0) break;
     if (n < 0) co_return std::unexpected(error_of(n, "read"));
     if (n == 0) break;
     done += static_cast<std::size_t>(n);

@@ -1,0 +1,236 @@
+#include "log/checkpoint.h"
+
+#include <fmt/format.h>
+
+#include "base/buffer.h"
+#include "base/crc32c.h"
+#include "base/planted.h"
+#include "log/segment_files.h"
+#include "log/wal_format.h"
+
+namespace tailrace::broker::log {
+namespace {
+
+constexpr std::uint32_t kMagic = 0x50435254;  // "TRCP"
+constexpr std::uint16_t kVersion = 1;
+constexpr std::size_t kHeader = 96;
+constexpr std::size_t kPartitionBytes = 120;
+constexpr std::size_t kTermBytes = 16;
+constexpr std::size_t kHoleBytes = 24;
+
+/// Appends fields front to back.
+class Writer {
+ public:
+  explicit Writer(std::vector<std::byte>& out) : out_{out} {}
+  template <class T>
+  void le(T value) {
+    out_.resize(out_.size() + sizeof value);
+    store_le(out_.data() + out_.size() - sizeof value, value);
+  }
+  template <std::size_t N>
+  void raw(const std::array<std::uint8_t, N>& bytes) {
+    for (auto b : bytes) out_.push_back(std::byte{b});
+  }
+
+ private:
+  std::vector<std::byte>& out_;
+};
+
+void encode_partition(const PartitionCheckpoint& p, Writer& w) {
+  bool forget = planted(PlantedBug::checkpoint_without_term);
+  w.le(p.number);
+  w.le(p.id.index.value());
+  w.raw(p.id.topic.bytes);
+  w.le(forget ? std::int32_t{0} : p.term.value());
+  w.le(forget ? std::int32_t{-1} : p.vote.value());
+  w.le(p.log_start.value());
+  w.le(p.high_watermark.value());
+  w.le(p.flushed_segment.value());
+  w.le(p.flushed_offset.value());
+  w.le(p.last_append_ms);
+  w.le(p.applied_through);
+  w.le(p.snapshot.value());
+  w.le(p.flushed_position);
+  w.le(p.sub);
+  w.le(std::uint32_t{p.suspect} | (p.removed ? 0x100U : 0U));
+  w.le(static_cast<std::uint32_t>(p.terms.size()));
+  w.le(static_cast<std::uint32_t>(p.holes.size()));
+  w.le(std::uint32_t{0});  // voters: none with one replica
+  w.le(std::uint64_t{0});
+  for (const TermEntry& t : p.terms) {
+    w.le(t.term.value());
+    w.le(t.sub);
+    w.le(t.start.value());
+  }
+  for (const Hole& h : p.holes) {
+    w.le(h.from.value());
+    w.le(h.to.value());
+    w.le(std::uint64_t{h.accepted ? 1U : 0U});
+  }
+}
+
+bool decode_partition(ByteReader& in, PartitionCheckpoint& p) {
+  p.number = in.le<std::uint32_t>();
+  p.id.index = PartitionIndex{in.le<std::int32_t>()};
+  Bytes topic = in.take(p.id.topic.bytes.size());
+  if (topic.size() == p.id.topic.bytes.size()) std::memcpy(p.id.topic.bytes.data(), topic.data(), topic.size());
+  p.term = LeaderEpoch{in.le<std::int32_t>()};
+  p.vote = NodeId{in.le<std::int32_t>()};
+  p.log_start = Offset{in.le<std::int64_t>()};
+  p.high_watermark = Offset{in.le<std::int64_t>()};
+  p.flushed_segment = Offset{in.le<std::int64_t>()};
+  p.flushed_offset = Offset{in.le<std::int64_t>()};
+  p.last_append_ms = in.le<std::int64_t>();
+  p.applied_through = in.le<std::uint64_t>();
+  p.snapshot = Offset{in.le<std::int64_t>()};
+  p.flushed_position = in.le<std::uint32_t>();
+  p.sub = in.le<std::uint32_t>();
+  auto suspect = in.le<std::uint32_t>();
+  auto terms = in.le<std::uint32_t>();
+  auto holes = in.le<std::uint32_t>();
+  auto voters = in.le<std::uint32_t>();
+  auto reserved = in.le<std::uint64_t>();
+  if (!in.ok() || suspect > 0x1ff || voters != 0 || reserved != 0 || terms > kTermsMax || holes > kHolesMax) return false;
+  if (in.remaining() < terms * kTermBytes + holes * kHoleBytes) return false;
+  p.suspect = static_cast<std::uint8_t>(suspect & 0xff);
+  p.removed = (suspect & 0x100) != 0;
+  p.terms.reserve(terms);
+  for (std::uint32_t i = 0; i < terms; ++i) {
+    TermEntry t;
+    t.term = LeaderEpoch{in.le<std::int32_t>()};
+    t.sub = in.le<std::uint32_t>();
+    t.start = Offset{in.le<std::int64_t>()};
+    p.terms.push_back(t);
+  }
+  for (std::uint32_t i = 0; i < holes; ++i) {
+    Hole h;
+    h.from = Offset{in.le<std::int64_t>()};
+    h.to = Offset{in.le<std::int64_t>()};
+    auto flags = in.le<std::uint64_t>();
+    if (flags > 1) return false;
+    h.accepted = flags == 1;
+    p.holes.push_back(h);
+  }
+  return p.log_start.value() >= 0 && p.flushed_segment.value() >= 0 && p.flushed_offset >= p.flushed_segment && p.id.index.value() >= 0;
+}
+
+}  // namespace
+
+std::vector<std::byte> encode(const Checkpoint& c) {
+  std::vector<std::byte> out;
+  out.reserve(kHeader + c.partitions.size() * (kPartitionBytes + kTermBytes) + 4);
+  Writer w{out};
+  w.le(kMagic);
+  w.le(kVersion);
+  w.le(std::uint16_t{c.clean ? std::uint16_t{1} : std::uint16_t{0}});
+  w.le(std::uint64_t{0});  // total bytes, below
+  w.le(c.sequence);
+  w.le(c.shard);
+  w.le(c.slots);
+  w.raw(c.directory_id);
+  w.le(c.wal_file_bytes);
+  w.le(c.oldest_file);
+  w.le(c.newest_file);
+  w.le(c.durable_frame);
+  w.le(c.next_number);
+  w.le(static_cast<std::uint32_t>(c.partitions.size()));
+  w.le(c.oldest_frame);
+  for (const PartitionCheckpoint& p : c.partitions) encode_partition(p, w);
+  store_le(out.data() + 8, std::uint64_t{out.size() + 4});
+  w.le(crc32c(out));
+  return out;
+}
+
+Result<Checkpoint> decode_checkpoint(Bytes bytes) {
+  ByteReader in{bytes};
+  auto magic = in.le<std::uint32_t>();
+  auto version = in.le<std::uint16_t>();
+  auto flags = in.le<std::uint16_t>();
+  auto total = in.le<std::uint64_t>();
+  if (!in.ok() || magic != kMagic) return fail(Errc::corrupt, "checkpoint: magic");
+  if (total < kHeader + 4 || total > bytes.size()) return fail(Errc::corrupt, "checkpoint: length");
+  if (load_le<std::uint32_t>(bytes.data() + total - 4) != crc32c(bytes.first(total - 4))) return fail(Errc::corrupt, "checkpoint: CRC");
+  if (version > kVersion) return fail(Errc::newer_format, "checkpoint");
+  if (version != kVersion || flags > 1) return fail(Errc::corrupt, "checkpoint: version or flags");
+  in = ByteReader{bytes.subspan(16, total - 20)};
+  Checkpoint c;
+  c.clean = flags == 1;
+  c.sequence = in.le<std::uint64_t>();
+  c.shard = in.le<std::uint32_t>();
+  c.slots = in.le<std::uint32_t>();
+  Bytes directory = in.take(c.directory_id.size());
+  if (directory.size() == c.directory_id.size()) std::memcpy(c.directory_id.data(), directory.data(), directory.size());
+  c.wal_file_bytes = in.le<std::uint64_t>();
+  c.oldest_file = in.le<std::uint64_t>();
+  c.newest_file = in.le<std::uint64_t>();
+  c.durable_frame = in.le<std::uint64_t>();
+  c.next_number = in.le<std::uint32_t>();
+  auto count = in.le<std::uint32_t>();
+  c.oldest_frame = in.le<std::uint64_t>();
+  bool sane = in.ok() && c.slots <= static_cast<std::uint32_t>(limits::kWalFilesMax) && count <= in.remaining() / kPartitionBytes;
+  if (!sane) return fail(Errc::corrupt, "checkpoint: a field is out of range");
+  c.partitions.reserve(count);
+  for (std::uint32_t i = 0; i < count; ++i) {
+    PartitionCheckpoint p;
+    if (!decode_partition(in, p)) return fail(Errc::corrupt, fmt::format("checkpoint: partition entry {}", i));
+    c.partitions.push_back(std::move(p));
+  }
+  if (in.remaining() != 0) return fail(Errc::corrupt, "checkpoint: longer than its count");
+  return c;
+}
+
+std::string checkpoint_path(const std::string& shard_folder, int copy) { return fmt::format("{}/checkpoint-{}", shard_folder, copy); }
+
+Task<Result<LoadedCheckpoint>> load_checkpoint(io::Runtime& runtime, std::string shard_folder) {
+  LoadedCheckpoint best;
+  std::string why;
+  for (int copy = 0; copy < 2; ++copy) {
+    io::OpenOptions options{.direct = true};
+    auto file = co_await runtime.files.open(checkpoint_path(shard_folder, copy), options);
+    if (!file) {
+      if (file.error().code == Errc::not_found) continue;
+      if (file.error().code == Errc::descriptors_exhausted) co_return std::unexpected(file.error());
+      ++best.bad_copies;
+      why = file.error().detail;
+      continue;
+    }
+    auto size = (*file)->size();
+    std::size_t room = size ? static_cast<std::size_t>(std::min<std::uint64_t>(*size, kCheckpointBytesMax)) : 0;
+    Buffer buffer = Buffer::allocate(align_up(room + 1), io::kDirectAlignment);
+    auto got = co_await read_direct(**file, buffer.bytes(), 0);
+    if (!got) {
+      ++best.bad_copies;
+      why = got.error().detail;
+      continue;
+    }
+    auto decoded = decode_checkpoint(Bytes{buffer.data(), *got});
+    if (!decoded && decoded.error().code == Errc::newer_format) co_return std::unexpected(decoded.error());
+    if (!decoded) {
+      ++best.bad_copies;
+      why = decoded.error().detail;
+      continue;
+    }
+    if (!best.found || decoded->sequence > best.checkpoint.sequence) {
+      best.found = true;
+      best.checkpoint = *std::move(decoded);
+      best.copy = copy;
+    }
+  }
+  if (!best.found && best.bad_copies > 0) co_return fail(Errc::corrupt, shard_folder + ": no checkpoint copy is valid (" + why + ")");
+  co_return best;
+}
+
+Task<Result<std::uint64_t>> write_checkpoint(io::Runtime& runtime, std::string shard_folder, int copy, const Checkpoint& checkpoint) {
+  std::vector<std::byte> bytes = encode(checkpoint);
+  if (bytes.size() > kCheckpointBytesMax) co_return fail(Errc::too_large, "checkpoint");
+  Buffer buffer = Buffer::allocate(align_up(bytes.size()), io::kDirectAlignment);
+  std::memcpy(buffer.data(), bytes.data(), bytes.size());
+  std::memset(buffer.data() + bytes.size(), 0, buffer.size() - bytes.size());
+  io::OpenOptions options{.create = true, .write = true, .direct = true};
+  TAILRACE_CO_TRY(auto file, co_await runtime.files.open(checkpoint_path(shard_folder, copy), options));
+  TAILRACE_CO_TRY_VOID(co_await io::write_all(*file, buffer.bytes(), 0, io::Durable::no));
+  TAILRACE_CO_TRY_VOID(co_await io::sync(*file));
+  co_return buffer.size();
+}
+
+}  // namespace tailrace::broker::log

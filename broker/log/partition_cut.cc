@@ -1,0 +1,266 @@
+// The front and the back of the log: delete records, retention, truncation, removal, accepted damage.
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/log.h"
+#include "log/partition_log.h"
+#include "log/wal_format.h"
+
+namespace tailrace::broker::log {
+
+Task<Result<void>> PartitionLog::advance_log_start(Offset start) {
+  TAILRACE_CO_TRY_VOID(usable());
+  if (shard_.failed()) co_return std::unexpected(shard_.failure());
+  if (start > high_watermark_) {
+    co_return fail(Errc::offset_out_of_range, fmt::format("offset {}; valid: {} to {}", start.value(), log_start_.value(), high_watermark_.value()));
+  }
+  if (start <= log_start_) co_return Result<void>{};
+  FrameHeader header = frame(FrameType::log_start);
+  header.base_offset = start;
+  TAILRACE_CO_TRY_VOID(co_await shard_.wal.wait_durable(shard_.wal.append(header, {}, this)));
+  if (start > log_start_) log_start_ = start;
+  std::erase_if(holes_, [&](const Hole& h) { return h.to > h.from && h.to <= log_start_; });
+  advanced_.notify_all();
+  auto dropped = co_await drop_segments_below(log_start_);
+  if (!dropped) log_warn("segment.not_removed", "{}: {}", folder(), dropped.error().detail);
+  co_return Result<void>{};
+}
+
+/// Sealed segments that end at or before `start`. The frame that says so is durable; a crash in between leaves files that
+/// the next call removes.
+Task<Result<std::uint64_t>> PartitionLog::drop_segments_below(Offset start) {
+  auto held = co_await lock_.acquire();
+  std::uint64_t bytes = 0;
+  while (!sealed_.empty() && !removed_) {
+    Offset base = sealed_.front().base;
+    Offset next = sealed_.size() > 1 ? sealed_[1].base : open_.front()->base;
+    if (next > start) break;
+    bytes += sealed_.front().bytes;
+    if (sealed_.front().index) shard_.index_bytes -= std::min<std::uint64_t>(shard_.index_bytes, sealed_.front().index->memory_bytes());
+    sealed_.erase(sealed_.begin());
+    shard_.files.drop(key_of(base));
+    shard_.cold.forget(key_of(base));
+    ++shard_.stats.segments_removed;
+    for (std::string_view extension : {"log", "idx", "snap"}) {
+      auto gone = co_await shard_.runtime.files.remove(segment_path(folder(), base, extension));
+      if (!gone && gone.error().code != Errc::not_found) co_return std::unexpected(gone.error());
+    }
+  }
+  co_return bytes;
+}
+
+Task<Result<RetentionOutcome>> PartitionLog::enforce_retention(WallTime now) {
+  TAILRACE_CO_TRY_VOID(usable());
+  RetentionOutcome out{.log_start = log_start_};
+  if (!options_.retention_time && !options_.retention_bytes) co_return out;
+  std::uint64_t total = stats().bytes;
+  Offset start = log_start_;
+  std::vector<SealedSegment> sealed = sealed_;  // a copy: indexes are read in between
+  for (std::size_t i = 0; i < sealed.size(); ++i) {
+    Offset next = i + 1 < sealed.size() ? sealed[i + 1].base : open_.front()->base;
+    bool drop = options_.retention_bytes && total > *options_.retention_bytes && total - sealed[i].bytes >= *options_.retention_bytes;
+    if (!drop && options_.retention_time) {
+      auto index = co_await index_of(sealed[i].base);
+      if (!index) break;
+      // Leader append time: a record whose client dated it ten years ahead does not pin its segment.
+      drop = (*index)->last_append_ms() >= 0 && now.time_since_epoch().count() - (*index)->last_append_ms() > options_.retention_time->count();
+    }
+    if (!drop || next > high_watermark_) break;
+    total -= sealed[i].bytes;
+    out.bytes_removed += sealed[i].bytes;
+    ++out.segments_removed;
+    start = next;
+  }
+  if (start > log_start_) TAILRACE_CO_TRY_VOID(co_await advance_log_start(start));
+  out.log_start = log_start_;
+  co_return out;
+}
+
+Task<Result<void>> PartitionLog::truncate_suffix(Offset end) {
+  TAILRACE_CO_TRY_VOID(appendable(0));
+  if (end >= end_) co_return Result<void>{};
+  if (end < log_start_) co_return fail(Errc::offset_out_of_range, "below log start");
+  if (truncating_) co_return fail(Errc::not_leader, "another truncation is running");
+  truncating_ = true;  // no append between here and the cut
+  auto held = co_await lock_.acquire();  // drains segment writes: a late one must not land over new bytes
+  auto done = co_await truncate_locked(end);
+  truncating_ = false;
+  release_committed();
+  advanced_.notify_all();
+  co_return done;
+}
+
+Task<Result<void>> PartitionLog::truncate_locked(Offset end) {
+  TAILRACE_CO_TRY_VOID(co_await shard_.wal.wait_durable(shard_.wal.last_appended()));
+  // Where the cut lies: in memory, or behind a batch on disk.
+  std::size_t hot = hot_.find(end);
+  Offset segment{};
+  std::uint32_t position = 0;
+  Offset cut = end;  // a batch is cut whole
+  if (hot < hot_.size() && hot_.at(hot).base <= end) {
+    segment = hot_.at(hot).segment;
+    position = hot_.at(hot).position;
+    cut = hot_.at(hot).base;
+  } else {
+    TAILRACE_CO_TRY(Location at, co_await locate(end));
+    segment = at.segment;
+    for (;;) {
+      TAILRACE_CO_TRY(Slice head, co_await shard_.cold.read(at.source, at.position, batch_layout::kHeaderBytes, false));
+      TAILRACE_CO_TRY(BatchHeader header, read_batch_header(head.bytes(), limits::kMessageBytesCeiling));
+      if (header.next_offset() > end) {
+        cut = header.base_offset;
+        break;
+      }
+      at.position += static_cast<std::uint32_t>(header.total_bytes());
+    }
+    position = at.position;
+  }
+  FrameHeader header = frame(FrameType::truncate);
+  header.base_offset = cut;
+  header.segment_base = segment;
+  header.position = position;
+  std::uint64_t sequence = shard_.wal.append(header, {}, this);
+  TAILRACE_CO_TRY_VOID(co_await shard_.wal.wait_durable(sequence));
+
+  // From here on the log ends at the cut. The files follow; then everything is laid anew, as after a start.
+  RecoveredPartition rest;
+  rest.state = checkpoint();
+  rest.truncated = true;
+  rest.end = cut;
+  for (std::size_t i = 0; i < hot_.size() && hot_.at(i).next <= cut; ++i) {
+    const HotBatch& b = hot_.at(i);
+    rest.tail.push_back({FrameType::batch, b.bytes, b.base, b.next, b.segment, b.position, b.frame, last_append_ms_});
+  }
+  // A remainder frame that still protects the block of the cut protects it afterwards too.
+  bool keep_copied = copied_.segment == segment;
+  Copied copied{copied_.segment, std::min(copied_.end, position), copied_.frame};
+  cut_state(rest.state, cut, segment, position);
+  std::vector<Offset> bases;
+  for (const SealedSegment& s : sealed_) bases.push_back(s.base);
+  for (const auto& s : open_) bases.push_back(s->base);
+  for (Offset base : bases) {
+    shard_.cold.forget(key_of(base));
+    if (base <= segment) continue;
+    shard_.files.drop(key_of(base));
+    for (std::string_view extension : {"log", "idx", "snap"}) {
+      auto gone = co_await shard_.runtime.files.remove(segment_path(folder(), base, extension));
+      if (!gone && gone.error().code != Errc::not_found) co_return gone;
+    }
+  }
+  auto file = co_await shard_.files.get(key_of(segment), segment_path(folder(), segment, "log"), false);
+  if (file) {
+    auto size = (*file)->size();
+    if (size && *size > position) {
+      TAILRACE_CO_TRY_VOID(co_await io::truncate(**file, position));
+      TAILRACE_CO_TRY_VOID(co_await io::sync(**file));
+    }
+  } else if (file.error().code != Errc::not_found) {
+    co_return std::unexpected(file.error());
+  }
+  LeaderEpoch term = term_;
+  NodeId vote = vote_;
+  bool term_queued = term_queued_;
+  shard_.stats.hot_bytes -= std::min(shard_.stats.hot_bytes, hot_.bytes());
+  hot_.clear();
+  undurable_ = 0;
+  sealed_.clear();
+  copied_ = {};
+  remainder_ = {};
+  producers_.clear();
+  TAILRACE_CO_TRY_VOID(co_await load(std::move(rest)));
+  if (keep_copied) copied_ = copied;
+  term_ = term;
+  vote_ = vote;
+  term_queued_ = term_queued;
+  co_return Result<void>{};
+}
+
+void cut_state(PartitionCheckpoint& state, Offset cut, Offset segment, std::uint32_t position) {
+  while (!state.terms.empty() && state.terms.back().start > cut) state.terms.pop_back();
+  std::erase_if(state.holes, [&](const Hole& h) { return h.from >= cut; });
+  state.high_watermark = std::min(state.high_watermark, cut);
+  bool ahead = segment < state.flushed_segment || (segment == state.flushed_segment && position < state.flushed_position);
+  if (ahead) {
+    state.flushed_segment = segment;
+    state.flushed_position = position;
+    state.flushed_offset = cut;
+  } else if (state.flushed_offset > cut) {
+    state.flushed_offset = cut;
+  }
+}
+
+Task<Result<void>> PartitionLog::skip_damage() {
+  TAILRACE_CO_TRY_VOID(usable());
+  if (shard_.failed()) co_return std::unexpected(shard_.failure());
+  std::vector<Hole> open;
+  for (const Hole& h : holes_) {
+    if (!h.accepted) open.push_back(h);
+  }
+  if (open.empty()) co_return Result<void>{};
+  Buffer payload = Buffer::allocate(open.size() * 16);
+  for (std::size_t i = 0; i < open.size(); ++i) {
+    store_le(payload.data() + 16 * i, open[i].from.value());
+    store_le(payload.data() + 16 * i + 8, open[i].to.value());
+  }
+  TAILRACE_CO_TRY_VOID(co_await shard_.wal.wait_durable(shard_.wal.append(frame(FrameType::skip_damage), Slice::whole(std::move(payload)), this)));
+  for (Hole& h : holes_) h.accepted = true;
+  Offset end = end_;
+  for (const Hole& h : holes_) {
+    if (h.from == end_) end = std::max(end, h.to);
+  }
+  if (end > end_) {
+    roll();
+    end_ = flushed_ = high_watermark_ = end;
+    open_.back() = std::make_unique<OpenSegment>(end_);
+  }
+  log_warn("partition.damage_skipped", "{}: {} holes accepted", folder(), open.size());
+  advanced_.notify_all();
+  co_return Result<void>{};
+}
+
+void PartitionLog::shut() {
+  closed_ = true;
+  release_committed();
+  advanced_.notify_all();
+}
+
+void PartitionLog::mark_removed() {
+  removed_ = true;
+  release_committed();
+  advanced_.notify_all();
+}
+
+Task<Result<void>> PartitionLog::delete_files() {
+  auto held = co_await lock_.acquire();
+  shard_.files.drop_partition(number_);
+  shard_.cold.forget_partition(number_);
+  shard_.stats.hot_bytes -= std::min(shard_.stats.hot_bytes, hot_.bytes());
+  hot_.clear();
+  undurable_ = 0;
+  co_return co_await delete_partition_files(shard_.runtime, shard_.options.data_directory, id_);
+}
+
+Task<Result<void>> delete_partition_files(io::Runtime& runtime, std::string data_directory, PartitionId id) {
+  std::string folder = partition_folder(data_directory, id);
+  auto listed = co_await runtime.files.list(folder);
+  if (!listed) {
+    if (listed.error().code == Errc::not_found) co_return Result<void>{};
+    co_return std::unexpected(listed.error());
+  }
+  for (const io::DirectoryEntry& file : *listed) {
+    auto gone = co_await runtime.files.remove(folder + "/" + file.name);
+    if (!gone && gone.error().code != Errc::not_found) co_return gone;
+  }
+  TAILRACE_CO_TRY_VOID(co_await runtime.files.remove_directory(folder));
+  std::string topic = topic_folder(data_directory, id.topic);
+  TAILRACE_CO_TRY_VOID(co_await runtime.files.sync_directory(topic));
+  auto last = co_await runtime.files.list(topic);
+  if (last && last->empty()) {
+    auto gone = co_await runtime.files.remove_directory(topic);
+    if (gone) co_return co_await runtime.files.sync_directory(topics_folder(data_directory));
+  }
+  co_return Result<void>{};
+}
+
+}  // namespace tailrace::broker::log

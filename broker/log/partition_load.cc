@@ -1,0 +1,307 @@
+// Opening a partition: what the disk holds up to the checkpoint, what the WAL holds behind it. Damage is noted, not thrown.
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/log.h"
+#include "base/planted.h"
+#include "log/partition_log.h"
+#include "log/wal_format.h"
+
+namespace tailrace::broker::log {
+
+struct PartitionLog::Loading {
+  RecoveredPartition from{};
+  std::vector<io::DirectoryEntry> files{};
+  Offset expected{};                   // next offset to lay
+  bool stopped = false;                // the segment on disk ended in damage at `expected`, and nothing is laid behind it yet
+  bool was_stopped = false;
+  std::optional<Offset> producers_at{};  // producer state is that of this offset
+};
+
+Task<Result<void>> PartitionLog::load(RecoveredPartition recovered) {
+  Loading loading{.from = std::move(recovered)};
+  const PartitionCheckpoint& state = loading.from.state;
+  logged_term_ = state.term;
+  logged_vote_ = state.vote;
+  term_ = state.term + 1;
+  vote_ = NodeId{-1};
+  sub_ = state.sub;
+  log_start_ = state.log_start;
+  last_append_ms_ = state.last_append_ms;
+  terms_ = state.terms;
+  holes_ = state.holes;
+  snapshot_ = state.snapshot;
+  open_.clear();
+  open_.push_back(std::make_unique<OpenSegment>(state.flushed_segment));
+  loading.expected = state.flushed_segment;
+  TAILRACE_CO_TRY_VOID(co_await list_segments(loading));
+  TAILRACE_CO_TRY_VOID(co_await load_active(loading));
+  TAILRACE_CO_TRY_VOID(co_await lay_tail(loading));
+  end_ = std::max(loading.expected, log_start_);
+  for (const Hole& hole : holes_) {
+    if (hole.accepted && hole.from == end_) end_ = std::max(end_, hole.to);
+  }
+  if (end_ > loading.expected) {
+    // What lies before is gone, its end included: go on in a segment of its own.
+    if (active().end == 0) open_.pop_back();
+    open_.push_back(std::make_unique<OpenSegment>(end_));
+  }
+  flushed_ = high_watermark_ = end_;
+  undurable_ = 0;
+  for (const Hole& hole : holes_) {
+    if (!hole.accepted) log_error("partition.damaged", "{}: offsets from {} to {}", folder(), hole.from.value(), hole.to.value());
+  }
+  loaded_ = true;
+  co_return Result<void>{};
+}
+
+void PartitionLog::add_hole(Offset from, Offset to) {
+  from = std::max(from, log_start_);
+  if (to != from && to <= from) return;
+  for (const Hole& h : holes_) {
+    if (h.from <= from && (h.to >= to || h.to == h.from)) return;  // known
+  }
+  if (holes_.size() < kHolesMax) holes_.push_back({from, to, false});
+  std::ranges::sort(holes_, {}, &Hole::from);
+}
+
+Task<Result<void>> PartitionLog::list_segments(Loading& loading) {
+  const PartitionCheckpoint& state = loading.from.state;
+  auto listed = co_await shard_.runtime.files.list(folder());
+  if (!listed && listed.error().code != Errc::not_found) co_return std::unexpected(listed.error());
+  if (listed) loading.files = *std::move(listed);
+  bool active_found = false;
+  for (const io::DirectoryEntry& file : loading.files) {
+    auto base = parse_segment_name(file.name, "log");
+    if (!base) continue;
+    if (*base < state.flushed_segment) {
+      sealed_.push_back({*base, file.size, nullptr});
+    } else if (*base == state.flushed_segment) {
+      active_found = true;
+      open_.front()->created = true;
+      open_.front()->allocated = file.size;
+    } else {
+      // Behind everything the checkpoint knows. Named by the WAL: it will be written again, with the same bytes. Left by a
+      // truncation: gone. Anything else was not made by a run we know of and is kept under another name.
+      bool in_wal = std::ranges::any_of(loading.from.tail, [&](const TailFrame& t) { return t.segment == *base; });
+      if (in_wal) continue;
+      std::string path = segment_path(folder(), *base, "log");
+      if (loading.from.truncated || planted(PlantedBug::replay_old_truncation)) {
+        TAILRACE_CO_TRY_VOID(co_await shard_.runtime.files.remove(path));
+      } else {
+        log_warn("segment.orphan", "{} is behind what the log knows; kept as {}.orphan", path, path);
+        TAILRACE_CO_TRY_VOID(co_await shard_.runtime.files.rename(path, path + ".orphan"));
+      }
+    }
+  }
+  std::ranges::sort(sealed_, {}, &SealedSegment::base);
+  // Missing files are damage, never "the log starts here".
+  Offset first = sealed_.empty() ? state.flushed_segment : sealed_.front().base;
+  if (first > log_start_) add_hole(log_start_, first);
+  if (!active_found && state.flushed_position > 0) loading.stopped = loading.was_stopped = true;
+  co_return Result<void>{};
+}
+
+/// Index and producer state up to the flushed position: the saved index, then a scan of what lies behind it.
+Task<Result<void>> PartitionLog::load_active(Loading& loading) {
+  const PartitionCheckpoint& state = loading.from.state;
+  OpenSegment& s = *open_.front();
+  std::uint32_t from = 0;
+  if (!loading.stopped && state.flushed_position > 0) {
+    auto file = co_await read_whole_file(shard_.runtime, segment_path(folder(), s.base, "idx"), kIndexFileBytesMax);
+    auto decoded = file ? SegmentIndex::decode(file->bytes()) : Result<SegmentIndex::Decoded>{std::unexpected(file.error())};
+    bool usable = decoded && !decoded->sealed && decoded->index.base() == s.base && decoded->index.covered() <= state.flushed_position &&
+                  producers_.load(decoded->extra).has_value();
+    if (usable) {
+      s.index = std::move(decoded->index);
+      s.last_save = from = s.index.covered();
+      loading.expected = s.index.next();
+      loading.producers_at = loading.expected;
+    } else {
+      producers_.clear();
+    }
+  }
+  if (!loading.producers_at) {
+    bool missing = loading.stopped;
+    TAILRACE_CO_TRY_VOID(co_await load_producers(loading));
+    loading.stopped = loading.was_stopped = missing;
+  }
+  if (!loading.stopped && state.flushed_position > 0) {
+    TAILRACE_CO_TRY_VOID(co_await scan_segment(loading, s.base, from, state.flushed_position, false));
+  }
+  s.end = s.index.covered();
+  s.durable = s.end;
+  co_return Result<void>{};
+}
+
+/// The newest snapshot at or before the active segment, then the sealed segments from there on.
+Task<Result<void>> PartitionLog::load_producers(Loading& loading) {
+  Offset active = open_.front()->base;
+  std::vector<Offset> snapshots;
+  for (const io::DirectoryEntry& file : loading.files) {
+    auto base = parse_segment_name(file.name, "snap");
+    if (base && *base <= active) snapshots.push_back(*base);
+  }
+  std::ranges::sort(snapshots, std::greater{});
+  Offset at = sealed_.empty() ? active : sealed_.front().base;
+  for (Offset base : snapshots) {
+    auto file = co_await read_whole_file(shard_.runtime, segment_path(folder(), base, "snap"), kSnapshotBytesMax);
+    if (!file) continue;
+    auto decoded = decode_snapshot(file->bytes());
+    if (!decoded && decoded.error().code == Errc::newer_format) co_return std::unexpected(decoded.error());
+    if (!decoded || decoded->at != base || !producers_.load(decoded->state)) continue;
+    at = base;
+    break;
+  }
+  Offset expected = loading.expected;
+  for (std::size_t i = 0; i < sealed_.size(); ++i) {
+    if (sealed_[i].base < at) continue;
+    loading.expected = sealed_[i].base;
+    TAILRACE_CO_TRY_VOID(co_await scan_segment(loading, sealed_[i].base, 0, static_cast<std::uint32_t>(sealed_[i].bytes), true));
+    loading.stopped = loading.was_stopped = false;  // found again, and reported, when somebody reads there
+  }
+  loading.expected = expected;
+  co_return Result<void>{};
+}
+
+/// Batch by batch over [from, to) of a segment on disk. Stops before a batch that reaches behind `to`.
+Task<Result<void>> PartitionLog::scan_segment(Loading& loading, Offset base, std::uint32_t from, std::uint32_t to, bool derived_only) {
+  ColdReader::Source source{key_of(base), segment_path(folder(), base, "log"), to};
+  std::uint32_t at = from;
+  std::string why;
+  while (at + batch_layout::kHeaderBytes <= to) {
+    auto head = co_await shard_.cold.read(source, at, batch_layout::kHeaderBytes, true);
+    if (!head || head->length < batch_layout::kHeaderBytes) {
+      why = head ? "the file ends early" : head.error().detail;
+      break;
+    }
+    auto header = read_batch_header(head->bytes(), limits::kMessageBytesCeiling);
+    if (!header || header->base_offset != loading.expected || header->last_offset_delta < 0) {
+      why = header ? fmt::format("offset {} where {} belongs", header->base_offset.value(), loading.expected.value()) : header.error().detail;
+      break;
+    }
+    if (at + header->total_bytes() > to) break;  // the rest is in the WAL
+    auto batch = co_await shard_.cold.read(source, at, static_cast<std::uint32_t>(header->total_bytes()), true);
+    if (!batch || batch->length < header->total_bytes() || batch_crc(batch->bytes()) != header->crc) {
+      why = batch ? "a batch does not match its checksum" : batch.error().detail;
+      break;
+    }
+    WallTime append_time{std::chrono::milliseconds{std::max<std::int64_t>(last_append_ms_, 0)}};
+    producers_.apply(*header, batch->bytes(), append_time);
+    if (!derived_only) open_.front()->index.add(*header, batch->bytes(), last_append_ms_);
+    loading.expected = header->next_offset();
+    at += static_cast<std::uint32_t>(header->total_bytes());
+  }
+  if (why.empty()) co_return Result<void>{};
+  log_error("segment.damaged", "{} segment {} position {}: {}", folder(), base.value(), at, why);
+  loading.stopped = loading.was_stopped = true;  // a hole, unless the WAL still holds what follows
+  co_return Result<void>{};
+}
+
+Result<void> PartitionLog::lay_batch(Loading& loading, Slice bytes, const BatchHeader& header, std::uint64_t frame, std::int64_t append_ms) {
+  if (loading.stopped || header.base_offset > loading.expected) {
+    // What the disk should hold before it is damaged or missing: go on in a segment of its own.
+    if (header.base_offset > loading.expected) add_hole(loading.expected, header.base_offset);
+    loading.stopped = false;
+    if (active().end == 0 && open_.size() == 1) {
+      open_.pop_back();
+    } else {
+      active().keep_length = true;
+      active().state_after = producers_.snapshot();
+    }
+    open_.push_back(std::make_unique<OpenSegment>(header.base_offset));
+  }
+  OpenSegment& s = active();
+  WallTime append_time{std::chrono::milliseconds{std::max<std::int64_t>(append_ms, 0)}};
+  last_append_ms_ = std::max(last_append_ms_, append_ms);
+  producers_.apply(header, bytes.bytes(), append_time);
+  s.index.add(header, bytes.bytes(), append_ms);
+  hot_.push({.bytes = std::move(bytes), .base = header.base_offset, .next = header.next_offset(), .segment = s.base, .position = s.end, .frame = frame});
+  shard_.stats.hot_bytes += hot_.back().bytes.length;
+  s.end += static_cast<std::uint32_t>(hot_.back().bytes.length);
+  s.durable = s.end;
+  loading.expected = header.next_offset();
+  return {};
+}
+
+Task<Result<void>> PartitionLog::lay_tail(Loading& loading) {
+  const PartitionCheckpoint& state = loading.from.state;
+  OpenSegment& front = *open_.front();
+  bool first = true;
+  for (TailFrame& t : loading.from.tail) {
+    if (t.type == FrameType::remainder) {
+      // Raw bytes from a block boundary: the batch they begin in has its front on disk.
+      std::uint32_t end = t.position + static_cast<std::uint32_t>(t.bytes.length);
+      auto floor = static_cast<std::uint32_t>(align_down(state.flushed_position));
+      if (t.segment == state.flushed_segment && t.position <= floor && end > floor) copied_ = {t.segment, end, t.frame};
+      bool wanted = first && !loading.stopped && t.segment == front.base && end > front.end && t.position <= state.flushed_position;
+      if (!wanted) continue;
+      first = false;
+      std::uint32_t begin = front.end;
+      Buffer whole = Buffer::allocate(end - begin);
+      if (begin < t.position) {
+        ColdReader::Source source{key_of(front.base), segment_path(folder(), front.base, "log"), t.position};
+        auto part = co_await shard_.cold.read(source, begin, t.position - begin, false);
+        if (!part || part->length < t.position - begin) {
+          loading.stopped = loading.was_stopped = true;
+          continue;
+        }
+        std::memcpy(whole.data(), part->bytes().data(), part->length);
+        std::memcpy(whole.data() + (t.position - begin), t.bytes.bytes().data(), t.bytes.length);
+      } else {
+        std::memcpy(whole.data(), t.bytes.bytes().data() + (begin - t.position), end - begin);
+      }
+      Slice all = Slice::whole(std::move(whole));
+      while (all.length > 0) {
+        auto header = read_batch_header(all.bytes(), limits::kMessageBytesCeiling);
+        bool good = header && header->total_bytes() <= all.length && header->base_offset == loading.expected &&
+                    batch_crc(all.bytes().first(header->total_bytes())) == header->crc;
+        if (!good) {
+          loading.stopped = loading.was_stopped = true;
+          break;
+        }
+        Slice one = all.part(0, header->total_bytes());
+        all = all.part(one.length, all.length - one.length);
+        TAILRACE_CO_TRY_VOID(lay_batch(loading, std::move(one), *header, t.frame, t.append_ms));
+      }
+      continue;
+    }
+    auto header = read_batch_header(t.bytes.bytes(), limits::kMessageBytesCeiling);
+    if (!header || header->total_bytes() != t.bytes.length) continue;  // the scan checked the frame; a writer never makes this
+    if (t.next <= loading.expected) continue;                          // a segment holds it
+    first = false;
+    if (t.segment > active().base && t.segment == t.base && t.base == loading.expected && active().end > 0) {
+      active().state_after = producers_.snapshot();
+      open_.push_back(std::make_unique<OpenSegment>(t.base));
+    }
+    TAILRACE_CO_TRY_VOID(lay_batch(loading, t.bytes, *header, t.frame, t.append_ms));
+  }
+  if (loading.stopped) add_hole(loading.expected, std::max(state.flushed_offset, loading.expected));
+  OpenSegment& s = *open_.front();
+  if (s.base == state.flushed_segment && (loading.was_stopped || state.flushed_position > s.end)) {
+    // Only bytes that the batches known now account for are believed to be there.
+    bool lost_rest = !loading.was_stopped;  // a batch begins on disk, and no frame has the rest of it
+    s.synced = s.written = std::min(s.end, state.flushed_position);
+    if (open_.size() == 1 && hot_.empty()) s.synced = s.written = s.end;
+    if (loading.was_stopped) s.synced = s.written = hot_.empty() || hot_.front().segment != s.base ? s.end : hot_.front().position;
+    if (lost_rest) add_hole(loading.expected, loading.expected);
+  } else if (s.base == state.flushed_segment) {
+    s.synced = s.written = state.flushed_position;
+  }
+  auto floor = static_cast<std::uint32_t>(align_down(s.synced));
+  std::size_t hot = hot_.find_position(s.base, floor);
+  bool in_memory = hot < hot_.size() && hot_.at(hot).segment == s.base && hot_.at(hot).position <= floor;
+  if (floor < s.synced && !in_memory) {
+    ColdReader::Source source{key_of(s.base), segment_path(folder(), s.base, "log"), s.synced};
+    auto part = co_await shard_.cold.read(source, floor, s.synced - floor, false);
+    if (!part) co_return std::unexpected(part.error());
+    Bytes bytes = part->bytes();
+    remainder_ = {s.base, floor, {bytes.begin(), bytes.end()}};
+  }
+  shard_.cold.forget(key_of(s.base));
+  if (loading.from.end > loading.expected && !damaged()) add_hole(loading.expected, loading.from.end);
+  co_return Result<void>{};
+}
+
+}  // namespace tailrace::broker::log

@@ -1,0 +1,234 @@
+#pragma once
+/// One partition: its open segments and hot tail in memory, its sealed segments on disk, and what of it only the WAL holds.
+/// Spec     docs/storage-format.md, "Segment file", "Checkpoint", "Recovery".
+///
+///   sealed_        sealed_        open_.front()          open_.back()
+///   [ .log .idx ]  [ .log .idx ]  [ synced | written | durable | end ]
+///                                      ^ never ahead of durable: the WAL comes first
+///
+/// A block of a segment is rewritten only while all it held is in a live WAL frame (`copied_`, or the batches' own frames).
+///
+/// Files    partition_log.cc append and waiting, partition_load.cc opening, partition_flush.cc segment writing and sealing,
+///          partition_read.cc reads, partition_cut.cc log start, truncation, retention, damage.
+#include <deque>
+#include <memory>
+
+#include "log/async_lock.h"
+#include "log/hot_tail.h"
+#include "log/partition.h"
+#include "log/recovered.h"
+#include "log/segment_files.h"
+#include "log/segment_index.h"
+#include "log/shard_context.h"
+
+namespace tailrace::broker::log {
+
+enum class FlushMode : std::uint8_t {
+  blocks,   // write whole blocks, no sync
+  sync,     // and sync them
+  partial,  // the last, partial block too
+};
+
+class PartitionLog final : public Partition, public WalWriter::Listener {
+ public:
+  PartitionLog(ShardContext& shard, std::uint32_t number, PartitionId id, PartitionOptions options);
+  ~PartitionLog() override;
+
+  /// Reads what the disk holds and lays the WAL's batches behind it. On error the partition must not be used.
+  Task<Result<void>> load(RecoveredPartition recovered);
+
+  // Partition
+  [[nodiscard]] PartitionId id() const override { return id_; }
+  [[nodiscard]] Result<Appended> append(Slice batch, const BatchHeader& header, WallTime leader_append_time) override;
+  [[nodiscard]] ProducerVerdict judge(const BatchHeader& header) const override { return producers_.judge(header); }
+  [[nodiscard]] Offset log_start() const override { return log_start_; }
+  [[nodiscard]] Offset high_watermark() const override { return high_watermark_; }
+  [[nodiscard]] Offset flushed() const override { return flushed_; }
+  [[nodiscard]] Offset log_end() const override { return end_; }
+  [[nodiscard]] LeaderEpoch term() const override { return term_; }
+  [[nodiscard]] NodeId vote() const override { return vote_; }
+  [[nodiscard]] LogPosition end_position() const override { return {end_, sub_}; }
+  [[nodiscard]] Notifier& advanced() override { return advanced_; }
+  Task<Result<void>> committed(Offset end) override;
+  Task<Result<ReadResult>> read(Offset from, ReadLimits limits) override;
+  Task<Result<std::optional<OffsetAtTime>>> find_time(std::int64_t time_ms) override;
+  Task<Result<void>> advance_log_start(Offset start) override;
+  Task<Result<void>> truncate_suffix(Offset end) override;
+  Task<Result<void>> set_hard_state(LeaderEpoch term, NodeId vote) override;
+  Task<Result<void>> start_term(LeaderEpoch term) override;
+  Task<Result<RetentionOutcome>> enforce_retention(WallTime now) override;
+  void configure(PartitionOptions options) override { options_ = options; }
+  [[nodiscard]] PartitionStats stats() const override;
+  Task<Result<void>> skip_damage() override;
+
+  // WalWriter::Listener
+  void frames_durable(std::uint64_t sequence) noexcept override;
+
+  // The shard log's side.
+  [[nodiscard]] std::uint32_t number() const { return number_; }
+  [[nodiscard]] PartitionCheckpoint checkpoint() const;
+  /// First WAL frame that holds something of this partition that no synced segment holds; none: the WAL is not needed.
+  [[nodiscard]] std::optional<std::uint64_t> needed_frame() const;
+  Task<Result<void>> flush(FlushMode mode);
+  /// Makes needed_frame() reach `boundary` or beyond: syncs whole blocks, copies the remainder forward as a WAL frame.
+  Task<Result<void>> settle(std::uint64_t boundary);
+  /// Drops hot batches that segments hold, oldest first, until `bytes` are freed or nothing more may go.
+  std::uint64_t evict(std::uint64_t bytes);
+  [[nodiscard]] std::uint64_t hot_bytes() const { return hot_.bytes(); }
+  [[nodiscard]] std::uint64_t unsynced_bytes() const;
+  [[nodiscard]] bool damaged() const;
+  void fail_waiters();                 // the directory failed, or the shard log closes
+  void shut();                         // every later call answers closed
+  void mark_removed();
+  Task<Result<void>> delete_files();   // after mark_removed() is durable
+  Task<void> quiesce();                // no segment write is running afterwards
+  bool flush_queued = false;           // the shard's: already in its queue
+
+ private:
+  struct SavePoint {  // where the active index and the producer state may be written to .idx
+    std::vector<std::byte> bytes{};
+    std::uint32_t covered = 0;
+  };
+  struct OpenSegment {
+    explicit OpenSegment(Offset base_in) : base{base_in}, index{base_in} {}
+    Offset base;
+    SegmentIndex index;
+    std::uint32_t end = 0;        // bytes appended
+    std::uint32_t durable = 0;    // bytes whose frames are durable
+    std::uint32_t written = 0;    // bytes in the file, perhaps not synced
+    std::uint32_t synced = 0;
+    std::uint64_t allocated = 0;
+    bool created = false;         // the file exists and its folder was synced
+    bool keep_length = false;     // damaged: not cut to its length when sealed
+    std::optional<SavePoint> save{};
+    std::uint32_t last_save = 0;
+    std::vector<std::byte> state_after{};  // producer state at its end, once it is rolled
+  };
+  struct SealedSegment {
+    Offset base{};
+    std::uint64_t bytes = 0;
+    std::shared_ptr<SegmentIndex> index{};  // loaded on demand
+  };
+  struct Copied {  // a live WAL frame with the segment's bytes from a block boundary to `end`
+    Offset segment{-1};
+    std::uint32_t end = 0;
+    std::uint64_t frame = 0;
+  };
+  struct Remainder {  // bytes of a partial block on disk, kept for the block's rewrite
+    Offset segment{-1};
+    std::uint32_t position = 0;
+    std::vector<std::byte> bytes{};
+    [[nodiscard]] std::uint32_t end() const { return position + static_cast<std::uint32_t>(bytes.size()); }
+  };
+  struct CommitWaiter : Runnable {
+    Offset end{};
+    std::coroutine_handle<> handle{};
+    CommitWaiter* later = nullptr;
+    CommitWaiter* earlier = nullptr;
+  };
+  class CommittedAwaiter;
+  struct Loading;
+  struct Location {
+    ColdReader::Source source{};
+    std::uint32_t position = 0;
+    Offset segment{};
+    Offset segment_end{};   // offset at which the next segment begins
+  };
+
+  [[nodiscard]] Result<void> usable() const;
+  [[nodiscard]] Result<void> appendable(std::size_t bytes) const;
+  FrameHeader frame(FrameType type) const;
+  std::uint64_t queue_hard_state();
+  void queue_term();
+  void roll();
+  void queue_remainder();
+  void maybe_save_point(OpenSegment& segment);
+  void release_committed();
+  OpenSegment& active() { return *open_.back(); }
+  [[nodiscard]] const OpenSegment& active() const { return *open_.back(); }
+  [[nodiscard]] std::string folder() const { return partition_folder(shard_.options.data_directory, id_); }
+  [[nodiscard]] FileCache::Key key_of(Offset base) const { return {number_, base}; }
+
+  // partition_flush.cc
+  Task<Result<void>> flush_locked(FlushMode mode);
+  Task<Result<void>> write_segment(OpenSegment& segment, std::uint32_t target);
+  Task<Result<void>> ensure_file(OpenSegment& segment, std::uint64_t bytes);
+  Task<Result<void>> make_folders();
+  Task<Result<void>> sync_segment(OpenSegment& segment);
+  Task<Result<void>> seal(OpenSegment& segment);
+  Task<Result<void>> retire(OpenSegment& segment, Error why);
+  bool copy_range(Offset segment, std::uint32_t from, std::uint32_t to, std::byte* into) const;
+  void keep_remainder(const OpenSegment& segment);
+  Task<Result<void>> copy_forward(std::uint32_t from);
+
+  // partition_load.cc
+  Task<Result<void>> list_segments(Loading& loading);
+  Task<Result<void>> load_active(Loading& loading);
+  Task<Result<void>> load_producers(Loading& loading);
+  Task<Result<void>> scan_segment(Loading& loading, Offset base, std::uint32_t from, std::uint32_t to, bool derived_only);
+  Task<Result<void>> lay_tail(Loading& loading);
+  Result<void> lay_batch(Loading& loading, Slice bytes, const BatchHeader& header, std::uint64_t frame, std::int64_t append_ms);
+  void add_hole(Offset from, Offset to);
+
+  // partition_read.cc
+  void read_hot(Offset from, const ReadLimits& limits, ReadResult& into);
+  Task<Result<void>> read_cold(Offset from, ReadLimits limits, ReadResult& into);
+  Task<Result<Location>> locate(Offset offset);
+  Task<Result<std::shared_ptr<SegmentIndex>>> index_of(Offset sealed_base);
+  Task<Result<std::shared_ptr<SegmentIndex>>> rebuild_index(Offset sealed_base, Offset next_base);
+  [[nodiscard]] const Hole* hole_at(Offset offset) const;
+  [[nodiscard]] Offset hot_begin() const { return hot_.empty() ? end_ : hot_.front().base; }
+  Error corrupt_at(Offset offset, std::string what);
+
+  Task<Result<std::optional<OffsetAtTime>>> scan_for_time(ColdReader::Source source, std::uint32_t at, std::int64_t time_ms);
+
+  // partition_cut.cc
+  Task<Result<std::uint64_t>> drop_segments_below(Offset start);
+  Task<Result<void>> truncate_locked(Offset end);
+
+  ShardContext& shard_;
+  std::uint32_t number_;
+  PartitionId id_;
+  PartitionOptions options_;
+  bool loaded_ = false;
+  bool removed_ = false;
+  bool closed_ = false;
+  bool truncating_ = false;
+
+  LeaderEpoch term_{0};
+  NodeId vote_{-1};
+  LeaderEpoch logged_term_{0};     // what the newest hard-state frame says; a raised term is no fact before that
+  NodeId logged_vote_{-1};
+  bool term_queued_ = false;       // hard state and term start of this run are in the WAL
+  std::uint32_t sub_ = 0;
+  Offset log_start_{};
+  Offset high_watermark_{};
+  Offset flushed_{};
+  Offset end_{};
+  std::int64_t last_append_ms_ = -1;
+  std::vector<TermEntry> terms_{};
+  std::vector<Hole> holes_{};
+
+  HotTail hot_{};
+  std::size_t undurable_ = 0;      // batches at the back of hot_ whose frames are not durable yet
+  std::vector<SealedSegment> sealed_{};
+  std::vector<std::unique_ptr<OpenSegment>> open_{};
+  Copied copied_{};
+  Remainder remainder_{};
+  ProducerState producers_{};
+  Offset snapshot_{-1};
+  int segment_failures_ = 0;
+
+  CommitWaiter* waiters_head_ = nullptr;
+  CommitWaiter* waiters_tail_ = nullptr;
+  Notifier advanced_;
+  AsyncLock lock_;                 // segment writes, sealing, truncation: one at a time
+  Offset last_cold_next_{-1};      // where the newest cold read ended: the next one there is sequential
+};
+
+/// A truncation to `cut`, which lies at `position` of `segment`, as it changes what is known of a partition.
+void cut_state(PartitionCheckpoint& state, Offset cut, Offset segment, std::uint32_t position);
+/// Its folder with all in it; ok if there is none.
+Task<Result<void>> delete_partition_files(io::Runtime& runtime, std::string data_directory, PartitionId id);
+
+}  // namespace tailrace::broker::log

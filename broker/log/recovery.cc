@@ -1,0 +1,317 @@
+#include "log/recovery.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/log.h"
+#include "base/planted.h"
+#include "log/partition_log.h"
+#include "log/segment_files.h"
+
+namespace tailrace::broker::log {
+namespace {
+
+/// Applies frames in order to what the checkpoint knew.
+class Replay {
+ public:
+  explicit Replay(RecoveredShard& shard) : shard_{shard} {}
+
+  Result<void> apply(ScannedFrame&& frame) {
+    const FrameHeader& h = frame.header;
+    if (h.type == FrameType::mark) return {};
+    if (h.type == FrameType::file_prepared) {
+      if (frame.payload.length >= 8) prepared_ = std::max(prepared_, load_le<std::uint64_t>(frame.payload.bytes().data()));
+      return {};
+    }
+    if (h.type == FrameType::partition_create) return create(frame);
+    auto found = shard_.partitions.find(h.partition);
+    if (found == shard_.partitions.end()) {
+      ++unknown_partition_;
+      return {};
+    }
+    RecoveredPartition& p = found->second;
+    bool old = h.sequence <= p.state.applied_through;
+    if (old && !(planted(PlantedBug::replay_old_truncation) && h.type == FrameType::truncate)) return {};
+    if (p.removed) return {};
+    ++shard_.report.frames_applied;
+    apply_to(p, std::move(frame));
+    return {};
+  }
+
+  [[nodiscard]] std::uint64_t prepared() const { return prepared_; }
+  [[nodiscard]] std::uint64_t unknown_partition() const { return unknown_partition_; }
+
+  /// Frames [first, next) are lost, of partitions unknown: everyone whose log did not visibly go on behind them may have
+  /// lost its end.
+  void suspect(std::uint64_t first, std::uint64_t next) {
+    for (auto& [number, p] : shard_.partitions) {
+      if (p.removed || p.state.applied_through + 1 >= next) continue;
+      auto last = last_batch_.find(number);
+      if (last != last_batch_.end() && last->second > first) continue;
+      damage(p);
+    }
+  }
+  void damage(RecoveredPartition& p) {
+    bool known = std::ranges::any_of(p.state.holes, [&](const Hole& h) { return !h.accepted && h.from <= p.end && (h.to == h.from || h.to > p.end); });
+    if (!known) p.state.holes.push_back({p.end, p.end, false});
+  }
+
+ private:
+  Result<void> create(const ScannedFrame& frame) {
+    std::uint32_t number = frame.header.partition;
+    shard_.next_number = std::max(shard_.next_number, number + 1);
+    if (frame.payload.length != 20 || shard_.partitions.contains(number)) return {};
+    RecoveredPartition p;
+    p.state.number = number;
+    std::memcpy(p.state.id.topic.bytes.data(), frame.payload.bytes().data(), 16);
+    p.state.id.index = PartitionIndex{load_le<std::int32_t>(frame.payload.bytes().data() + 16)};
+    // Deleted and created again under another number: the older one is gone.
+    shard_.partitions.emplace(number, std::move(p));
+    ++shard_.report.frames_applied;
+    return {};
+  }
+
+  void apply_to(RecoveredPartition& p, ScannedFrame&& frame) {
+    const FrameHeader& h = frame.header;
+    PartitionCheckpoint& s = p.state;
+    switch (h.type) {
+      case FrameType::batch: {
+        auto header = read_batch_header(frame.payload.bytes(), limits::kMessageBytesCeiling);
+        if (!header || header->total_bytes() != frame.payload.length) return;
+        last_batch_[s.number] = h.sequence;
+        Offset next = header->next_offset();
+        // A file that failed was given up, and its batches logged again under their new place.
+        bool again = !p.tail.empty() && p.tail.back().type == FrameType::batch && next <= p.tail.back().next;
+        if (again) return;
+        p.tail.push_back({h.type, std::move(frame.payload), header->base_offset, next, h.segment_base, h.position, h.sequence, h.append_time_ms});
+        p.end = std::max(p.end, next);
+        s.sub = 0;
+        return;
+      }
+      case FrameType::remainder:
+        last_batch_[s.number] = h.sequence;
+        p.tail.push_back({h.type, std::move(frame.payload), h.base_offset, h.base_offset, h.segment_base, h.position, h.sequence, h.append_time_ms});
+        p.end = std::max(p.end, h.base_offset);
+        return;
+      case FrameType::hard_state:
+        s.term = h.term;
+        s.vote = frame.payload.length == 4 ? NodeId{load_le<std::int32_t>(frame.payload.bytes().data())} : NodeId{-1};
+        return;
+      case FrameType::term_start:
+        s.term = std::max(s.term, h.term);
+        s.sub = h.sub;
+        if (s.terms.empty() || s.terms.back().term < h.term) s.terms.push_back({h.term, h.base_offset, h.sub});
+        if (s.terms.size() > kTermsMax) s.terms.erase(s.terms.begin());
+        return;
+      case FrameType::truncate:
+        truncate(p, h);
+        return;
+      case FrameType::log_start:
+        s.log_start = std::max(s.log_start, h.base_offset);
+        return;
+      case FrameType::partition_delete:
+        p.removed = true;
+        p.tail.clear();
+        return;
+      case FrameType::skip_damage:
+        for (std::size_t at = 0; at + 16 <= frame.payload.length; at += 16) {
+          const std::byte* pair = frame.payload.bytes().data() + at;
+          Hole hole{Offset{load_le<std::int64_t>(pair)}, Offset{load_le<std::int64_t>(pair + 8)}, true};
+          std::erase_if(s.holes, [&](const Hole& known) { return known.from == hole.from; });
+          if (s.holes.size() < kHolesMax) s.holes.push_back(hole);
+        }
+        std::ranges::sort(s.holes, {}, &Hole::from);
+        return;
+      case FrameType::partition_create:
+      case FrameType::mark:
+      case FrameType::file_prepared:
+        return;
+    }
+  }
+
+  static void truncate(RecoveredPartition& p, const FrameHeader& h) {
+    Offset cut = h.base_offset;
+    std::erase_if(p.tail, [&](const TailFrame& t) { return t.type == FrameType::batch && t.base >= cut; });
+    for (TailFrame& t : p.tail) {
+      if (t.type != FrameType::remainder || t.segment < h.segment_base) continue;
+      std::uint32_t end = t.position + static_cast<std::uint32_t>(t.bytes.length);
+      if (t.segment > h.segment_base || t.position >= h.position) t.bytes = {};
+      else if (end > h.position) t.bytes = t.bytes.part(0, h.position - t.position);
+    }
+    std::erase_if(p.tail, [](const TailFrame& t) { return t.bytes.length == 0; });
+    cut_state(p.state, cut, h.segment_base, h.position);
+    p.end = cut;
+    p.truncated = true;
+  }
+
+  RecoveredShard& shard_;
+  std::uint64_t prepared_ = 0;
+  std::uint64_t unknown_partition_ = 0;
+  std::map<std::uint32_t, std::uint64_t> last_batch_{};
+};
+
+Task<Result<void>> ensure_folders(io::Runtime& runtime, const ShardLogOptions& options) {
+  std::string shard = shard_folder(options.data_directory, options.shard);
+  TAILRACE_CO_TRY_VOID(co_await runtime.files.make_directory(shard));
+  TAILRACE_CO_TRY_VOID(co_await runtime.files.make_directory(shard + "/wal"));
+  TAILRACE_CO_TRY_VOID(co_await runtime.files.sync_directory(options.data_directory));
+  co_return co_await runtime.files.sync_directory(shard);
+}
+
+Task<Result<void>> open_slots(io::Runtime& runtime, const ShardLogOptions& options, RecoveredShard& into) {
+  std::string folder = shard_folder(options.data_directory, options.shard) + "/wal";
+  TAILRACE_CO_TRY(auto files, co_await runtime.files.list(folder));
+  auto directory = directory_id_bytes(options.directory_id);
+  for (const io::DirectoryEntry& entry : files) {
+    std::uint32_t number = 0;
+    if (entry.name.size() != 6 || !entry.name.ends_with(".log") || entry.name[0] < '0' || entry.name[0] > '9' || entry.name[1] < '0' || entry.name[1] > '9') continue;
+    number = static_cast<std::uint32_t>((entry.name[0] - '0') * 10 + (entry.name[1] - '0'));
+    if (number >= static_cast<std::uint32_t>(limits::kWalFilesMax)) continue;
+    io::OpenOptions open{.write = true, .direct = true};
+    TAILRACE_CO_TRY(auto file, co_await runtime.files.open(wal_slot_path(folder, number), open));
+    TAILRACE_CO_TRY(SlotHeader header, co_await read_slot_header(*file));
+    RecoveredShard::Slot slot{.slot = WalSlot{.slot = number, .file = std::move(file)}};
+    bool ours = header.valid && header.header.slot == number && (options.directory_id.empty() || header.header.directory_id == directory);
+    if (header.valid && !ours) log_error("wal.foreign", "{}: written as slot {} of another place; not used", entry.name, header.header.slot);
+    if (ours && header.one_copy_bad) {
+      ++into.report.padding_repaired;
+      log_warn("wal.header_copy_bad", "{}: one of its two headers is damaged", entry.name);
+    }
+    if (ours) {
+      slot.slot.header = header.header;
+      slot.slot.filled = header.header.file_bytes == options.wal_file_bytes && entry.size >= header.header.file_bytes;
+    }
+    into.slots.push_back(std::move(slot));
+  }
+  co_return Result<void>{};
+}
+
+}  // namespace
+
+std::array<std::uint8_t, 16> directory_id_bytes(std::string_view hex) {
+  auto id = parse_topic_id(hex);  // the same 32 hex digits
+  return id ? id->bytes : std::array<std::uint8_t, 16>{};
+}
+
+Task<Result<SlotHeader>> read_slot_header(io::File& file) {
+  SlotHeader out;
+  TAILRACE_CO_TRY(std::uint64_t size, file.size());
+  Buffer block = Buffer::allocate(limits::kWalBlock, io::kDirectAlignment);
+  int good = 0;
+  std::uint64_t places[2] = {0, size >= 2 * limits::kWalBlock ? align_down(size) - limits::kWalBlock : 0};
+  for (int i = 0; i < 2; ++i) {
+    auto got = co_await read_direct(file, block.bytes(), places[i]);
+    auto header = got ? decode_wal_file_header(Bytes{block.data(), *got}) : Result<WalFileHeader>{std::unexpected(got.error())};
+    if (!header && header.error().code == Errc::newer_format) co_return std::unexpected(header.error());
+    if (!header) continue;
+    ++good;
+    if (!out.valid || header->sequence > out.header.sequence) out.header = *header;
+    out.valid = true;
+    // The last block of a file that was cut or grown is elsewhere: the first header says where.
+    if (i == 0 && header->file_bytes >= 2 * limits::kWalBlock) places[1] = header->file_bytes - limits::kWalBlock;
+  }
+  out.one_copy_bad = out.valid && good < 2;
+  co_return out;
+}
+
+Task<Result<void>> recover(io::Runtime& runtime, ShardLogOptions options, RecoveredShard& into) {
+  Instant begin = runtime.clock.now();
+  TAILRACE_CO_TRY_VOID(co_await ensure_folders(runtime, options));
+  TAILRACE_CO_TRY(LoadedCheckpoint loaded, co_await load_checkpoint(runtime, shard_folder(options.data_directory, options.shard)));
+  TAILRACE_CO_TRY_VOID(co_await open_slots(runtime, options, into));
+  std::uint64_t newest = 0;
+  std::uint64_t lowest = 0;
+  for (const auto& s : into.slots) {
+    std::uint64_t sequence = s.slot.header.sequence;
+    if (sequence == 0) continue;
+    newest = std::max(newest, sequence);
+    lowest = lowest == 0 ? sequence : std::min(lowest, sequence);
+  }
+  if (!loaded.found && lowest > 1) co_return fail(Errc::corrupt, "the checkpoint is missing, and the WAL does not go back to the beginning");
+  into.fresh = !loaded.found && newest == 0;
+  into.checkpoint = std::move(loaded.checkpoint);
+  into.checkpoint_copy = loaded.copy;
+  RecoveryReport& report = into.report;
+  report.performed = !into.fresh;
+  if (loaded.bad_copies > 0) {
+    ++report.padding_repaired;
+    log_warn("checkpoint.copy_bad", "shard {}: one of two checkpoint copies is damaged", options.shard.value());
+  }
+  const Checkpoint& checkpoint = into.checkpoint;
+  into.next_number = checkpoint.next_number;
+  for (const PartitionCheckpoint& p : checkpoint.partitions) {
+    RecoveredPartition r;
+    r.state = p;
+    r.end = p.flushed_offset;
+    r.removed = p.removed;
+    into.partitions.emplace(p.number, std::move(r));
+  }
+
+  std::vector<WalFileFound> files;
+  for (auto& s : into.slots) {
+    if (s.slot.header.sequence >= checkpoint.oldest_file && s.slot.header.sequence > 0) files.push_back({s.slot.header, s.slot.file.get()});
+  }
+  std::ranges::sort(files, {}, [](const WalFileFound& f) { return f.header.sequence; });
+  Replay replay{into};
+  std::vector<BadPlace> damage;
+  WalScanner scanner{runtime, checkpoint.durable_frame, checkpoint.oldest_frame,
+                     [&](ScannedFrame&& frame) { return replay.apply(std::move(frame)); },
+                     [&](const BadPlace& bad) { damage.push_back(bad); }};
+  TAILRACE_CO_TRY_VOID(co_await scanner.scan(files));
+  ScanResult result = scanner.finish();
+  report.wal_files = files.size();
+  report.frames = result.frames;
+  report.bytes = result.bytes;
+  report.torn = result.torn ? 1 : 0;
+  report.cut_frames = result.cut_frames;
+  report.padding_repaired += result.padding_repaired;
+  report.corrupt = damage.size();
+  for (const BadPlace& bad : damage) {
+    log_error("wal.corrupt", "shard {} file {} position {}: frames {} to {} were durable and are {}", options.shard.value(), bad.file,
+              bad.position, bad.first_frame, bad.next_frame, bad.unreadable ? "unreadable" : "damaged");
+    if (bad.header) {
+      auto found = into.partitions.find(bad.header->partition);
+      bool holds_data = bad.header->type == FrameType::batch || bad.header->type == FrameType::remainder;
+      if (found != into.partitions.end() && holds_data && found->second.state.applied_through < bad.first_frame &&
+          found->second.end <= bad.header->base_offset) {
+        replay.damage(found->second);
+      }
+    } else {
+      replay.suspect(bad.first_frame, bad.next_frame);
+    }
+  }
+  // A file that is known to have been begun, or made ready, is not there.
+  std::uint64_t expected_newest = std::max(replay.prepared(), checkpoint.newest_file);
+  if (report.performed && expected_newest > newest) {
+    ++report.corrupt;
+    log_error("wal.file_missing", "shard {}: file {} was in use and is missing", options.shard.value(), expected_newest);
+    replay.suspect(result.next_frame, ~std::uint64_t{0});
+  }
+  if (result.torn) {
+    log_warn("wal.torn", "shard {} file {} position {}: the tail was cut; {} frames behind it may have been acknowledged only within the last milliseconds",
+             options.shard.value(), result.end_file, result.end_position, result.cut_frames);
+  }
+  into.next_frame = std::max({result.next_frame, checkpoint.durable_frame + 1, std::uint64_t{1}});
+  into.previous_header_crc = result.previous_header_crc;
+  into.file_starts = result.file_starts;
+  if (result.frames > 0) {
+    into.next_file = result.end_file + 1;
+    into.chain = {result.end_position, into.next_frame, into.previous_header_crc};
+  } else {
+    into.next_file = std::max<std::uint64_t>(checkpoint.oldest_file, 1);
+    into.chain = {0, into.next_frame, 0};
+  }
+  for (auto& s : into.slots) {
+    std::uint64_t sequence = s.slot.header.sequence;
+    s.live = sequence >= checkpoint.oldest_file && sequence > 0 && sequence < into.next_file;
+  }
+  for (auto& [number, p] : into.partitions) {
+    bool damaged = !p.removed && std::ranges::any_of(p.state.holes, [](const Hole& h) { return !h.accepted; });
+    if (damaged) ++report.damaged_partitions;
+  }
+  report.seconds = std::chrono::duration<double>(runtime.clock.now() - begin).count();
+  co_return Result<void>{};
+}
+
+}  // namespace tailrace::broker::log

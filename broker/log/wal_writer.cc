@@ -1,0 +1,361 @@
+#include "log/wal_writer.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "base/crc32c.h"
+#include "base/log.h"
+#include "base/planted.h"
+
+namespace tailrace::broker::log {
+
+WalWriter::WalWriter(io::Runtime& runtime, WalFiles& files, ShardLogStats& stats, const ShardLogOptions& options)
+    : runtime_{runtime}, files_{files}, stats_{stats}, options_{options}, quiet_{runtime.executor} {
+  for (Commit& c : commits_) {
+    c.writer = this;
+    c.complete = [](io::Operation* op) noexcept {
+      auto* commit = static_cast<Commit*>(op);
+      commit->writer->completed(*commit);
+    };
+  }
+  turn_.writer = this;
+  turn_.run = [](Runnable* self) noexcept {
+    auto* turn = static_cast<Turn*>(self);
+    turn->posted = false;
+    turn->writer->pump();
+  };
+  mark_timer_.writer = this;
+  mark_timer_.fire = [](io::Timer* self) noexcept { static_cast<MarkTimer*>(self)->writer->mark_due(); };
+}
+
+WalWriter::~WalWriter() {
+  runtime_.timers.disarm(mark_timer_);
+  TAILRACE_CHECK(in_flight_ == 0, "commits drain before the writer goes away");
+  TAILRACE_CHECK(!turn_.posted, "the loop ran the last posted turn before the writer goes away");
+  TAILRACE_CHECK(!waiters_head_, "nobody waits for a writer that goes away");
+}
+
+void WalWriter::resume(std::uint64_t next_sequence, std::uint32_t previous_header_crc,
+                       const std::vector<std::pair<std::uint64_t, std::uint64_t>>& file_starts) {
+  next_sequence_ = next_sequence;
+  durable_ = next_sequence - 1;
+  previous_crc_ = previous_header_crc;
+  for (const auto& [file, first] : file_starts) file_starts_.push_back({file, first});
+}
+
+void WalWriter::start() {
+  TAILRACE_CHECK(files_.active(), "the writer starts on an active file");
+  next_position_ = kWalDataStart;
+  file_starts_.push_back({files_.active()->header.sequence, next_sequence_});
+}
+
+std::uint64_t WalWriter::append(FrameHeader header, Slice payload, Listener* listener) {
+  header.sequence = next_sequence_++;
+  header.length = static_cast<std::uint32_t>(payload.length);
+  last_type_ = header.type;
+  ++stats_.frames;
+  if (header.type == FrameType::mark) ++stats_.marks;
+  std::uint64_t sequence = header.sequence;
+  if (!pending_.empty() || !stage(header, payload, listener)) {
+    pending_bytes_ += header.stored_bytes();
+    stats_.pending_bytes = pending_bytes_;
+    pending_.push_back({header, std::move(payload), listener});
+    if (!has_room(limits::kMiB)) was_full_ = true;
+  }
+  schedule();
+  return sequence;
+}
+
+void WalWriter::schedule() {
+  if (turn_.posted) return;
+  turn_.posted = true;
+  runtime_.executor.post(turn_);
+}
+
+WalWriter::Commit* WalWriter::open_for(std::size_t bytes) {
+  if (rotating_ || failed_) return nullptr;
+  std::uint64_t end = files_.data_end(*files_.active());
+  if (open_) {
+    bool fits_file = next_position_ + align_up(open_->length + bytes) <= end;
+    if (fits_file && open_->length + bytes <= open_->buffer.size()) return open_;
+    close_open();
+  }
+  if (next_position_ + align_up(bytes) > end) {
+    rotating_ = true;
+    return nullptr;
+  }
+  if (used_ == commits_.size()) return nullptr;
+  Commit& c = at(used_++);
+  if (c.buffer.size() < bytes) {
+    std::size_t room = std::max<std::size_t>(align_up(bytes), std::min<std::size_t>(kStagingBytes, options_.wal_file_bytes));
+    c.buffer = Buffer::allocate(room, io::kDirectAlignment);
+  }
+  c.state = Commit::State::open;
+  c.length = 0;
+  c.written = 0;
+  c.position = next_position_;
+  c.file = files_.active()->file.get();
+  c.number = ++commit_number_;
+  c.listeners.clear();
+  open_ = &c;
+  return open_;
+}
+
+bool WalWriter::stage(FrameHeader& header, const Slice& payload, Listener* listener) {
+  std::size_t bytes = header.stored_bytes();
+  Commit* c = open_for(bytes);
+  if (!c) return false;
+  const WalFileHeader& file = files_.active()->header;
+  std::byte* at = c->buffer.data() + c->length;
+  if (payload.length) std::memcpy(at + kFrameHeaderBytes, payload.owner.data() + payload.offset, payload.length);
+  std::size_t used = kFrameHeaderBytes + payload.length;
+  if (used < bytes) std::memset(at + used, 0, bytes - used);
+  header.payload_crc = crc32c({at + kFrameHeaderBytes, payload.length});
+  header.file_sequence = static_cast<std::uint32_t>(file.sequence);
+  header.previous_crc = previous_crc_;
+  header.durable_lag = static_cast<std::uint32_t>(std::min<std::uint64_t>(header.sequence - durable_, 0xffffffffU));
+  encode(header, file.salt, {at, kFrameHeaderBytes});
+  previous_crc_ = header.header_crc;
+  c->length += bytes;
+  c->last_sequence = header.sequence;
+  if (listener && listener->in_commit_ != c->number) {
+    listener->in_commit_ = c->number;
+    c->listeners.push_back(listener);
+  }
+  return true;
+}
+
+bool WalWriter::stage_pending() {
+  bool any = false;
+  while (!pending_.empty()) {
+    Pending& first = pending_.front();
+    if (!stage(first.header, first.payload, first.listener)) break;
+    pending_bytes_ -= first.header.stored_bytes();
+    pending_.pop_front();
+    any = true;
+  }
+  stats_.pending_bytes = pending_bytes_;
+  if (any && was_full_ && pending_bytes_ < options_.pending_bytes_max / 2) {
+    was_full_ = false;
+    if (hooks_.room) hooks_.room();
+  }
+  return any;
+}
+
+void WalWriter::close_open() {
+  if (!open_) return;
+  std::size_t padded = align_up(open_->length);
+  std::memset(open_->buffer.data() + open_->length, 0, padded - open_->length);
+  stats_.commit_padding_bytes += padded - open_->length;
+  open_->length = padded;
+  open_->state = Commit::State::queued;
+  next_position_ += padded;
+  open_ = nullptr;
+}
+
+/// Idle: one record goes at once. Busy: commits grow while earlier ones are in flight, so that padding stays below a tenth
+/// and the device's depth is used by commits that are worth it.
+bool WalWriter::may_submit(std::size_t bytes) const {
+  if (in_flight_ < 2) return true;
+  if (in_flight_ < 4) return bytes >= 16 * limits::kKiB;
+  return in_flight_ < commits_.size() && bytes >= 64 * limits::kKiB;
+}
+
+void WalWriter::pump() {
+  if (failed_) {
+    if (in_flight_ == 0) quiet_.notify_all();
+    return;
+  }
+  for (;;) {
+    stage_pending();
+    Commit* next = nullptr;
+    for (std::size_t i = 0; i < used_ && !next; ++i) {
+      Commit& c = at(i);
+      if (c.state == Commit::State::queued || (c.state == Commit::State::open && c.length > 0)) next = &c;
+    }
+    if (!next || !may_submit(next->length)) break;
+    if (next == open_) close_open();
+    submit(*next);
+  }
+  if (rotating_ && in_flight_ == 0 && used_ == 0) try_rotate();
+  if (idle()) quiet_.notify_all();
+  if (idle() && durable_ + 1 == next_sequence_ && last_type_ != FrameType::mark && options_.wal_mark_when_idle) arm_mark();
+}
+
+void WalWriter::submit(Commit& commit) {
+  commit.state = Commit::State::in_flight;
+  commit.submitted = runtime_.clock.now();
+  ++in_flight_;
+  stats_.commits_in_flight = in_flight_;
+  stats_.commit_bytes += commit.length;
+  write_rest(commit);
+  if (planted(PlantedBug::ack_before_completion)) {
+    durable_ = std::max(durable_, commit.last_sequence);
+    for (Listener* listener : commit.listeners) listener->frames_durable(durable_);
+    release_waiters();
+  }
+}
+
+void WalWriter::write_rest(Commit& commit) {
+  Bytes rest{commit.buffer.data() + commit.written, commit.length - commit.written};
+  auto durable = planted(PlantedBug::no_dsync) ? io::Durable::no : io::Durable::yes;
+  commit.file->write(commit, rest, commit.position + commit.written, durable);
+}
+
+void WalWriter::completed(Commit& commit) noexcept {
+  std::int64_t result = commit.result;
+  if (!failed_ && (result == -EINTR || result == -EAGAIN)) return write_rest(commit);
+  if (!failed_ && result > 0) {
+    std::size_t done = commit.written + static_cast<std::size_t>(result);
+    if (done < commit.length) {
+      // Go on from a block boundary: the part of the block that was written is written again with the same bytes.
+      commit.written = align_down(done);
+      return write_rest(commit);
+    }
+  }
+  --in_flight_;
+  stats_.commits_in_flight = in_flight_;
+  commit.state = Commit::State::done;
+  if (result <= 0 && !failed_) {
+    fail_with(result == 0 ? Error{Errc::io_error, "WAL write: the device took no byte"} : io::error_of(result, "WAL write"));
+  }
+  if (failed_) {
+    if (in_flight_ == 0) quiet_.notify_all();
+    return;
+  }
+  ++stats_.commits;
+  stats_.commit_latency.record(runtime_.clock.now() - commit.submitted);
+  if (planted(PlantedBug::ack_out_of_order) && commit.last_sequence > durable_) {
+    durable_ = commit.last_sequence;
+    for (Listener* listener : commit.listeners) listener->frames_durable(durable_);
+  }
+  advance_prefix();
+  pump();
+}
+
+void WalWriter::advance_prefix() {
+  bool moved = false;
+  while (used_ > 0 && at(0).state == Commit::State::done) {
+    Commit& c = at(0);
+    durable_ = std::max(durable_, c.last_sequence);
+    for (Listener* listener : c.listeners) listener->frames_durable(durable_);
+    c.listeners.clear();
+    c.state = Commit::State::idle;
+    if (c.buffer.size() > kStagingBytes) c.buffer = Buffer{};
+    head_ = (head_ + 1) % commits_.size();
+    --used_;
+    moved = true;
+  }
+  if (moved) release_waiters();
+}
+
+void WalWriter::release_waiters() {
+  while (waiters_head_ && (failed_ || waiters_head_->sequence <= durable_)) {
+    Waiter* first = waiters_head_;
+    waiters_head_ = first->later;
+    (waiters_head_ ? waiters_head_->earlier : waiters_tail_) = nullptr;
+    runtime_.executor.post(*first);
+  }
+}
+
+void WalWriter::try_rotate() {
+  if (!files_.prepared()) {
+    if (!stalled_) ++stats_.wal_stalls;
+    stalled_ = true;
+    if (hooks_.need_file) hooks_.need_file();
+    return;
+  }
+  stalled_ = false;
+  rotating_ = false;
+  files_.activate();
+  next_position_ = kWalDataStart;
+  ++stats_.wal_rotations;
+  file_starts_.push_back({files_.active()->header.sequence, pending_.empty() ? next_sequence_ : pending_.front().header.sequence});
+  log_debug("wal.rotated", "shard {} file {}", options_.shard.value(), files_.active()->header.sequence);
+  if (hooks_.need_file) hooks_.need_file();
+  schedule();
+}
+
+std::uint64_t WalWriter::file_of(std::uint64_t frame_sequence) const {
+  std::uint64_t file = 0;
+  for (const FileStart& start : file_starts_) {
+    if (start.first_frame > frame_sequence) break;
+    file = start.file;
+  }
+  return file;
+}
+
+std::uint64_t WalWriter::first_frame_of(std::uint64_t file_sequence) const {
+  for (const FileStart& start : file_starts_) {
+    if (start.file == file_sequence) return start.first_frame;
+  }
+  return 0;
+}
+
+void WalWriter::forget_files_before(std::uint64_t file_sequence) {
+  while (file_starts_.size() > 1 && file_starts_.front().file < file_sequence) file_starts_.pop_front();
+}
+
+void WalWriter::arm_mark() {
+  // One millisecond is left for the write itself.
+  runtime_.timers.arm(mark_timer_, runtime_.clock.now() + limits::kWalIdleMark - std::chrono::milliseconds{1});
+}
+
+void WalWriter::mark_due() {
+  if (!idle() || failed_) return;  // busy again: the next idle moment arms the timer anew
+  mark_now();
+}
+
+void WalWriter::mark_now() {
+  if (failed_ || last_type_ == FrameType::mark) return;
+  append(FrameHeader{.type = FrameType::mark}, {}, nullptr);
+}
+
+void WalWriter::fail_with(Error error) {
+  failed_ = true;
+  failure_ = std::move(error);
+  log_error("wal.failed", "shard {}: {}; nothing is acknowledged any more", options_.shard.value(), failure_.detail);
+  pending_.clear();
+  pending_bytes_ = 0;
+  stats_.pending_bytes = 0;
+  release_waiters();
+  if (hooks_.failed) hooks_.failed(failure_);
+}
+
+Task<void> WalWriter::drain() {
+  while (turn_.posted || in_flight_ > 0 || (!failed_ && !idle())) {
+    if (turn_.posted) co_await yield_to(runtime_.executor);
+    else co_await quiet_.wait();
+  }
+  runtime_.timers.disarm(mark_timer_);
+}
+
+class WalWriter::DurableAwaiter : private Waiter {
+ public:
+  DurableAwaiter(WalWriter& writer, std::uint64_t wanted) : writer_{writer} { sequence = wanted; }
+  [[nodiscard]] bool await_ready() const noexcept { return writer_.failed_ || sequence <= writer_.durable_; }
+  void await_suspend(std::coroutine_handle<> caller) noexcept {
+    handle = caller;
+    run = [](Runnable* self) noexcept { static_cast<Waiter*>(self)->handle.resume(); };
+    Waiter* after = writer_.waiters_tail_;
+    while (after && after->sequence > sequence) after = after->earlier;
+    earlier = after;
+    later = after ? after->later : writer_.waiters_head_;
+    (after ? after->later : writer_.waiters_head_) = this;
+    (later ? later->earlier : writer_.waiters_tail_) = this;
+  }
+  void await_resume() const noexcept {}
+
+ private:
+  WalWriter& writer_;
+};
+
+Task<Result<void>> WalWriter::wait_durable(std::uint64_t sequence) {
+  co_await DurableAwaiter{*this, sequence};
+  if (sequence > durable_) co_return std::unexpected(failure_);
+  co_return Result<void>{};
+}
+
+}  // namespace tailrace::broker::log

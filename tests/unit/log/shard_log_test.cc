@@ -1,0 +1,173 @@
+#include "tests/unit/log/log_world.h"
+
+namespace tailrace::broker::log {
+namespace {
+
+// The main promise, in its shortest form.
+TEST(ShardLog, WhatWasAcknowledgedIsReadBackAfterAPowerCut) {
+  LogWorld world;
+  ASSERT_TRUE(world.start());
+  auto partition = world.create(partition_id(1));
+  for (int i = 0; i < 10; ++i) world.publish(*partition, "v" + std::to_string(i));
+  auto before = world.read_all(*partition, Offset{0});
+  ASSERT_TRUE(before);
+  partition.reset();
+  world.crash(sim::CrashPlan::lose_all());
+  ASSERT_TRUE(world.start());
+  partition = world.open(partition_id(1));
+  ASSERT_TRUE(partition);
+  EXPECT_EQ(partition->high_watermark(), Offset{10});
+  auto after = world.read_all(*partition, Offset{0});
+  ASSERT_TRUE(after);
+  EXPECT_EQ(*before, *after);
+}
+
+// Many laps around the WAL: files are recycled, segments hold the rest, and nothing is lost in either.
+TEST(ShardLog, LapsAroundTheWalLoseNothing) {
+  LogWorld world;
+  ASSERT_TRUE(world.start());
+  std::vector<PartitionPtr> partitions;
+  for (std::uint8_t i = 0; i < 5; ++i) partitions.push_back(world.create(partition_id(i), {.segment_bytes_max = 100'000}));
+  for (int i = 0; i < 600; ++i) world.publish(*partitions[static_cast<std::size_t>(i) % 5], std::string(1500, 'x') + std::to_string(i));
+  EXPECT_GT(world.log().stats().wal_recycles, 6U);
+  std::vector<std::vector<std::string>> before;
+  for (auto& p : partitions) before.push_back(*world.read_all(*p, Offset{0}));
+  partitions.clear();
+  for (int life = 0; life < 4; ++life) {
+    if (life % 2 == 0) world.crash(sim::CrashPlan::seeded(static_cast<std::uint64_t>(life)));
+    else world.reboot();
+    ASSERT_TRUE(world.start());
+    EXPECT_EQ(world.log().recovery().corrupt, 0U);
+    for (std::uint8_t i = 0; i < 5; ++i) {
+      auto p = world.open(partition_id(i), {.segment_bytes_max = 100'000});
+      ASSERT_TRUE(p);
+      EXPECT_EQ(p->stats().damage, "");
+      auto after = world.read_all(*p, Offset{0});
+      ASSERT_TRUE(after) << after.error().detail;
+      EXPECT_EQ(after->size(), before[i].size());
+      EXPECT_EQ(*after, before[i]);
+      world.publish(*p, "more");
+      before[i] = *world.read_all(*p, Offset{0});
+    }
+  }
+}
+
+// A clean stop leaves nothing to replay.
+TEST(ShardLog, AfterACleanStopNoFrameIsApplied) {
+  LogWorld world;
+  ASSERT_TRUE(world.start());
+  auto partition = world.create(partition_id(1));
+  for (int i = 0; i < 30; ++i) world.publish(*partition, std::string(700, 'y'));
+  partition.reset();
+  world.reboot();
+  ASSERT_TRUE(world.start());
+  EXPECT_EQ(world.log().recovery().frames_applied, 0U);
+  EXPECT_EQ(world.open(partition_id(1))->high_watermark(), Offset{30});
+}
+
+// History 1 of testing.md section 5: the checkpoint carries term and vote when the WAL file that held them is recycled.
+TEST(ShardLog, AVoteSurvivesTheRecyclingOfItsFile) {
+  LogWorld world;
+  ASSERT_TRUE(world.start());
+  auto voter = world.create(partition_id(1));
+  ASSERT_TRUE(world.run(voter->set_hard_state(LeaderEpoch{7}, NodeId{2})));
+  auto other = world.create(partition_id(2));
+  for (int i = 0; i < 300; ++i) world.publish(*other, std::string(1500, 'z'));
+  EXPECT_GT(world.log().stats().wal_recycles, 3U);
+  voter.reset();
+  other.reset();
+  world.crash(sim::CrashPlan::lose_all());
+  ASSERT_TRUE(world.start());
+  voter = world.open(partition_id(1));
+  auto again = world.run(voter->set_hard_state(LeaderEpoch{7}, NodeId{3}));
+  EXPECT_FALSE(again);
+  EXPECT_GT(voter->term(), LeaderEpoch{7});
+}
+
+// History 5: a truncation at or below applied_through is history, and its offset means something else by now.
+TEST(ShardLog, AnOldTruncationIsNotReplayed) {
+  LogWorld world;
+  ASSERT_TRUE(world.start());
+  auto p = world.create(partition_id(1));
+  for (int i = 0; i < 60; ++i) world.publish(*p, std::string(400, 'a') + std::to_string(i));
+  ASSERT_TRUE(world.run(p->truncate_suffix(Offset{50})));
+  EXPECT_EQ(p->log_end(), Offset{50});
+  for (int i = 50; i < 90; ++i) world.publish(*p, std::string(400, 'b') + std::to_string(i));
+  auto before = world.read_all(*p, Offset{0});
+  p.reset();
+  for (int life = 0; life < 3; ++life) {
+    world.crash(sim::CrashPlan::seeded(static_cast<std::uint64_t>(life)));
+    ASSERT_TRUE(world.start());
+    p = world.open(partition_id(1));
+    EXPECT_EQ(p->high_watermark(), Offset{90});
+    auto after = world.read_all(*p, Offset{0});
+    ASSERT_TRUE(after);
+    EXPECT_EQ(*before, *after);
+    p.reset();
+    if (life == 1) {
+      world.reboot();
+      ASSERT_TRUE(world.start());
+    }
+  }
+}
+
+TEST(ShardLog, ADuplicateIsKnownAcrossACrash) {
+  LogWorld world;
+  ASSERT_TRUE(world.start());
+  auto p = world.create(partition_id(1));
+  for (int i = 0; i < 7; ++i) {
+    auto appended = world.append(*p, make_batch("d", 1, {ProducerId{9}, ProducerEpoch{0}, i}));
+    ASSERT_TRUE(appended);
+    ASSERT_TRUE(world.run(p->committed(appended->next_offset)));
+  }
+  p.reset();
+  world.crash(sim::CrashPlan::lose_all());
+  ASSERT_TRUE(world.start());
+  p = world.open(partition_id(1));
+  Slice again = make_batch("d", 1, {ProducerId{9}, ProducerEpoch{0}, 4});
+  auto verdict = p->judge(*read_batch_header(again.bytes(), again.length));
+  EXPECT_EQ(verdict.answer, ProducerAnswer::duplicate);
+  EXPECT_EQ(verdict.base_offset, Offset{4});
+}
+
+TEST(ShardLog, DeletedRecordsStayDeletedAndThePartitionCanGo) {
+  LogWorld world;
+  ASSERT_TRUE(world.start());
+  auto p = world.create(partition_id(1), {.segment_bytes_max = 20'000});
+  for (int i = 0; i < 100; ++i) world.publish(*p, std::string(1000, 'c'));
+  ASSERT_TRUE(world.run(p->advance_log_start(Offset{77})));
+  EXPECT_FALSE(world.run(p->read(Offset{76}, {})));
+  p.reset();
+  world.crash(sim::CrashPlan::lose_all());
+  ASSERT_TRUE(world.start());
+  p = world.open(partition_id(1));
+  EXPECT_EQ(p->log_start(), Offset{77});
+  EXPECT_EQ(world.read_all(*p, Offset{77})->size(), 23U);
+  auto waiting = p;
+  ASSERT_TRUE(world.run(world.log().remove(partition_id(1))));
+  EXPECT_EQ(world.run(waiting->read(Offset{80}, {})).error().code, Errc::no_such_partition);
+  world.loop().run_until_idle();
+  p.reset();
+  waiting.reset();
+  world.crash(sim::CrashPlan::lose_all());
+  ASSERT_TRUE(world.start());
+  EXPECT_TRUE(world.log().stored_partitions().empty());
+}
+
+// One record at a time on an idle log: a mark follows within 5 ms, and then the log is still.
+TEST(ShardLog, AnIdleLogWritesOneMarkAndFallsSilent) {
+  LogWorld world;
+  ASSERT_TRUE(world.start());
+  auto p = world.create(partition_id(1));
+  world.publish(*p, "one");
+  auto marks = world.log().stats().marks;
+  world.loop().run_for(std::chrono::milliseconds{5});
+  EXPECT_EQ(world.log().stats().marks, marks + 1);
+  auto commits = world.log().stats().commits;
+  world.loop().run_for(std::chrono::seconds{1});
+  EXPECT_LE(world.log().stats().commits, commits + 1);
+  EXPECT_EQ(world.log().stats().marks, marks + 1);
+}
+
+}  // namespace
+}  // namespace tailrace::broker::log
