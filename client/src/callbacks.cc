@@ -18,22 +18,26 @@ void Callbacks::start() {
   std::thread([self = shared_from_this()] { self->loop(); }).detach();
 }
 
-void Callbacks::run_one(std::move_only_function<void()>& function) {
+void Callbacks::run_one(Item& item) {
   const Callbacks* before = std::exchange(running_for, this);
   try {
-    function();
+    item.function();
   } catch (const std::exception& e) {
     if (failed_) failed_(std::string{"a callback threw: "} + e.what());
   } catch (...) {
     if (failed_) failed_("a callback threw something that is not a std::exception");
   }
-  function = nullptr;  // what it captured goes here too, inside the guard of running_for
+  item.function = nullptr;  // what it captured goes here too, inside the guard of running_for
   running_for = before;
+  auto waiting = backlog_.fetch_sub(item.results);
+  if (waiting > kCallbackBacklogMax && waiting - item.results <= kCallbackBacklogMax && drained_) drained_();
 }
 
-void Callbacks::post(std::move_only_function<void()> function) {
+void Callbacks::post(std::move_only_function<void()> function, std::uint64_t results) {
+  backlog_.fetch_add(results);
+  Item item{std::move(function), results};
   if (executor_) {
-    auto shared = std::make_shared<std::move_only_function<void()>>(std::move(function));
+    auto shared = std::make_shared<Item>(std::move(item));
     std::function<void()> task = [self = shared_from_this(), shared] { self->run_one(*shared); };
     try {
       executor_.post(std::move(task));
@@ -45,12 +49,12 @@ void Callbacks::post(std::move_only_function<void()> function) {
   {
     std::lock_guard lock{mutex_};
     if (!ended_) {
-      queue_.push_back(std::move(function));
+      queue_.push_back(std::move(item));
       changed_.notify_all();
       return;
     }
   }
-  run_one(function);
+  run_one(item);
 }
 
 void Callbacks::loop() {
@@ -58,10 +62,10 @@ void Callbacks::loop() {
   while (true) {
     changed_.wait(lock, [&] { return stopped_ || !queue_.empty(); });
     if (queue_.empty()) break;
-    auto function = std::move(queue_.front());
+    Item item = std::move(queue_.front());
     queue_.pop_front();
     lock.unlock();
-    run_one(function);
+    run_one(item);
     lock.lock();
   }
   ended_ = true;

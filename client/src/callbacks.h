@@ -3,8 +3,8 @@
 ///
 /// Thread   any. Functions run one after the other in the order posted (own thread), or as the user's executor has it.
 /// Errors   an exception that leaves a function is caught and reported to `failed`.
-/// Bounds   the queue holds one function per acknowledged batch, finished handle or event; producers stop accepting records
-///          while kCallbackBacklogMax results wait to be reported (producer room), and the rest is bounded by the calls in flight.
+/// Bounds   what waits here is counted; producers stop accepting records while more than kCallbackBacklogMax results wait to be
+///          told, and events beyond kEventBacklogMax are dropped. The rest is bounded by the calls in flight.
 #include <atomic>
 #include <condition_variable>
 #include <deque>
@@ -19,6 +19,9 @@
 
 namespace tailrace::inline v1::detail {
 
+inline constexpr std::uint64_t kCallbackBacklogMax = 1'000'000;
+inline constexpr std::uint64_t kEventBacklogMax = 10'000;
+
 class Callbacks : public std::enable_shared_from_this<Callbacks> {
  public:
   Callbacks(Executor executor, std::function<void(std::string)> failed);
@@ -26,7 +29,11 @@ class Callbacks : public std::enable_shared_from_this<Callbacks> {
 
   void start();
   /// After stop() the function runs at once, on the caller's thread: nothing posted is ever dropped.
-  void post(std::move_only_function<void()> function);
+  /// `results`: how many the function tells, for the backlog.
+  void post(std::move_only_function<void()> function, std::uint64_t results = 1);
+  [[nodiscard]] std::uint64_t backlog() const { return backlog_.load(std::memory_order_relaxed); }
+  /// Called on whichever thread brings the backlog below kCallbackBacklogMax again. Before start().
+  void when_drained(std::function<void()> function) { drained_ = std::move(function); }
   /// The thread runs what was posted, then ends. Does not wait.
   void stop();
   /// Waits for the own thread to end; answers whether it did. At once false inside a callback.
@@ -35,14 +42,20 @@ class Callbacks : public std::enable_shared_from_this<Callbacks> {
   [[nodiscard]] bool inside() const;
 
  private:
-  void run_one(std::move_only_function<void()>& function);
+  struct Item {
+    std::move_only_function<void()> function{};
+    std::uint64_t results = 0;
+  };
+  void run_one(Item& item);
   void loop();
 
   Executor executor_;
   std::function<void(std::string)> failed_;
   std::mutex mutex_{};
   std::condition_variable changed_{};
-  std::deque<std::move_only_function<void()>> queue_{};
+  std::deque<Item> queue_{};
+  std::atomic<std::uint64_t> backlog_{0};
+  std::function<void()> drained_{};
   bool stopped_ = false;
   bool ended_ = true;  // the own thread is not running
 };

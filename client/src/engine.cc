@@ -29,8 +29,11 @@ std::shared_ptr<Engine> Engine::start(ClientOptions options, std::vector<Server>
     };
   }
   auto callbacks = std::make_shared<Callbacks>(options.callbacks, std::move(failed));
+  auto self = std::make_shared<Engine>(std::move(options), std::move(servers), callbacks);
+  callbacks->when_drained([weak = std::weak_ptr<Engine>(self)] {
+    if (auto engine = weak.lock()) engine->budget_.wake();
+  });
   callbacks->start();
-  auto self = std::make_shared<Engine>(std::move(options), std::move(servers), std::move(callbacks));
   self->loop_.post([engine = self.get()] { engine->link_.start(); });
   std::thread([self] {
     self->loop_.run();
@@ -42,7 +45,7 @@ std::shared_ptr<Engine> Engine::start(ClientOptions options, std::vector<Server>
 }
 
 void Engine::event(ClientEvent event) {
-  if (!options_.on_event) return;
+  if (!options_.on_event || callbacks_->backlog() > kEventBacklogMax) return;
   callbacks_->post([handler = options_.on_event, event = std::move(event)] { handler(event); });
 }
 

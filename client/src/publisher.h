@@ -27,8 +27,6 @@
 
 namespace tailrace::inline v1::detail {
 
-inline constexpr std::uint64_t kCallbackBacklogMax = 1'000'000;  // results waiting for on_delivered before senders wait
-
 struct Topic;
 
 struct PartitionQueue {
@@ -98,6 +96,7 @@ struct Topic final : StreamHandler {
   bool fresh_id_wanted = false;
   std::uint64_t opening = 0;         // counts attempts: an answer to an older one is ignored
   TimePoint open_not_before{};
+  TimePoint refresh_at{};            // when the partition count is asked for again
   Milliseconds open_backoff{};
 };
 
@@ -172,6 +171,8 @@ class Publisher final : public Part, public LinkListener, public std::enable_sha
   void open_stream(Topic& topic);
   void opened(Topic& topic, const proto::OpenProducerReply& reply);
   void open_failed(Topic& topic, Error error);
+  void add_partitions(Topic& topic, int count);  // under the lock
+  void refresh(Topic& topic);
   void lose_stream(Topic& topic);
   void use_fresh_id(Topic& topic);
   void replace_id(Topic& topic);
@@ -216,7 +217,6 @@ class Publisher final : public Part, public LinkListener, public std::enable_sha
   std::uint64_t pending_ = 0;
   std::uint64_t next_number_ = 1;
   std::multiset<std::uint64_t> open_numbers_{};
-  std::atomic<std::uint64_t> reports_waiting_{0};
 
   // The loop's.
   LoopTimer wake_timer_, sweep_timer_, close_timer_;

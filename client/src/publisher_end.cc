@@ -5,7 +5,8 @@
 
 namespace tailrace::inline v1::detail {
 namespace {
-constexpr Milliseconds kSweep{20};  // how late a delivery timeout may be
+constexpr Milliseconds kSweep{20};         // how late a delivery timeout may be
+constexpr Milliseconds kRefresh{30'000};   // how late a grown topic may be noticed
 }
 
 void Publisher::settle(PartitionQueue& partition, BatchPtr batch, const proto::PublishReply& reply) {
@@ -39,7 +40,7 @@ void Publisher::settle(BatchPtr batch, std::shared_ptr<BatchOutcome> outcome) {
   for (auto& forward : batch->forwards) forward.sink->settle(forward.slot, outcome->of(forward.index));
   std::shared_ptr<const BatchOutcome> shared = std::move(outcome);
   if (!batch->tags.empty() && options_.on_delivered) {
-    reports_waiting_.fetch_add(batch->tags.size(), std::memory_order_relaxed);
+    auto results = batch->tags.size();
     engine_->callbacks()->post([keep = shared_from_this(), shared, tags = std::move(batch->tags)] {
       std::vector<Delivered> delivered;
       delivered.reserve(tags.size());
@@ -54,16 +55,8 @@ void Publisher::settle(BatchPtr batch, std::shared_ptr<BatchOutcome> outcome) {
         }
         delivered.push_back(one);
       }
-      struct Done {  // also when the handler throws
-        Publisher& publisher;
-        std::size_t count;
-        ~Done() {
-          auto before = publisher.reports_waiting_.fetch_sub(count, std::memory_order_relaxed);
-          if (before > kCallbackBacklogMax && before - count <= kCallbackBacklogMax) publisher.engine_->budget().wake();
-        }
-      } done{*keep, tags.size()};
       keep->options_.on_delivered(delivered);
-    });
+    }, results);
   }
   if (batch->completion) batch->completion->settle(shared);
   forget(batch->number);  // after everybody was told: flush() may return now
@@ -80,10 +73,8 @@ void Publisher::settle_waiting(WaitingRecord record, const std::string& topic, c
   if (record.want.kind == Want::Kind::sink) {
     record.want.sink->settle(record.want.slot, std::unexpected(with_topic));
   } else if (record.want.kind == Want::Kind::tag && options_.on_delivered) {
-    reports_waiting_.fetch_add(1, std::memory_order_relaxed);
     engine_->callbacks()->post([keep = shared_from_this(), with_topic, tag = record.want.tag, topic] {
       Delivered one{.tag = tag, .topic = topic, .partition = -1, .error = &with_topic};
-      keep->reports_waiting_.fetch_sub(1, std::memory_order_relaxed);
       keep->options_.on_delivered({&one, 1});
     });
   }
@@ -99,7 +90,11 @@ void Publisher::forget(std::uint64_t number) {
 void Publisher::fail_topic(Topic& topic, const Error& error) {
   std::deque<WaitingRecord> waiting;
   std::vector<std::pair<PartitionQueue*, BatchPtr>> batches;
-  if (topic.state == Topic::State::open) lose_stream(topic);
+  std::vector<std::unique_ptr<PartitionQueue>> forgotten;  // `batches` names them
+  if (topic.state == Topic::State::open) {
+    engine_->link().send(encode_frame(proto::FrameType::close_producer, topic.stream, proto::CloseProducerRequest{}));
+    lose_stream(topic);
+  }
   topic.state = Topic::State::closed;
   {
     Lock lock{mutex_};
@@ -117,11 +112,15 @@ void Publisher::fail_topic(Topic& topic, const Error& error) {
       partition.renumber_from.reset();
       partition.next_sequence = 0;
       partition.busy = 0;
-      partition.scheduled = std::ranges::find(ready_, &partition) != ready_.end();
+      partition.scheduled = false;
     }
+    std::erase_if(ready_, [&](const PartitionQueue* partition) { return &partition->topic == &topic; });
+    // A topic created anew under the name may have another number of partitions: all is learned again.
+    forgotten.swap(topic.partitions);
     settled_.notify_all();
   }
   topic.run.clear();
+  topic.unanswered.clear();
   topic.producer_id.reset();  // sequences start again with the next stream
   topic.fresh_id_wanted = false;
   for (auto& record : waiting) settle_waiting(std::move(record), topic.name, error);
@@ -143,13 +142,22 @@ void Publisher::arm_sweep() {
 }
 
 void Publisher::sweep() {
-  std::vector<Topic*> all;
+  std::vector<Topic*> all, grown;
   {
     Lock lock{mutex_};
     pressure_ = false;  // set again by the next sender that has to wait
-    if (pending_ == 0) return;
-    for (auto& [name, topic] : topics_) all.push_back(topic.get());
+    auto now = Clock::now();
+    for (auto& [name, topic] : topics_) {
+      if (topic->state == Topic::State::open && topic->refresh_at <= now) {
+        topic->refresh_at = now + kRefresh;
+        grown.push_back(topic.get());
+      }
+    }
+    if (pending_ > 0) {
+      for (auto& [name, topic] : topics_) all.push_back(topic.get());
+    }
   }
+  for (Topic* topic : grown) refresh(*topic);
   auto now = Clock::now();
   for (Topic* topic : all) sweep(*topic, now);
   check_closed();

@@ -83,7 +83,7 @@ Task<std::vector<Receipt>> Publisher::send_batch(std::span<const Record> records
 }
 
 Result<void> Publisher::append(const RecordView& record, Want want, Mode mode, Task<Receipt>* handle) {
-  bool may_wait = mode == Mode::as_configured && !engine_->must_not_wait();
+  bool may_wait = mode == Mode::as_configured && !engine_->loop().on_loop_thread();
   Result<bool> added = try_append(record, want, may_wait, handle);
   if (!added) return std::unexpected(std::move(added).error());
   if (*added) return {};
@@ -91,7 +91,7 @@ Result<void> Publisher::append(const RecordView& record, Want want, Mode mode, T
     return std::unexpected(make_error(Errc::queue_full, "memory_limit is " + std::to_string(engine_->budget().limit()) +
                                                             " bytes, all held by records that are not acknowledged"));
   };
-  if (mode == Mode::never_wait || options_.when_full == WhenFull::fail) return full();
+  if (!may_wait || options_.when_full == WhenFull::fail) return full();
   auto deadline = Clock::now() + options_.delivery_timeout;
   while (true) {
     auto ticket = engine_->budget().ticket();
@@ -120,7 +120,7 @@ Result<bool> Publisher::try_append(const RecordView& record, Want& want, bool ma
     Lock lock{mutex_};
     if (closing_ || engine_->closing()) return std::unexpected(make_error(Errc::closed, "the producer is closed"));
     // Inside a callback waiting for other callbacks would be waiting for oneself.
-    if (reports_waiting_.load(std::memory_order_relaxed) > kCallbackBacklogMax && !engine_->callbacks()->inside()) return false;
+    if (engine_->callbacks()->backlog() > kCallbackBacklogMax && !engine_->callbacks()->inside()) return false;
     auto topic = find_topic(lock, record.topic);
     if (!topic) return std::unexpected(std::move(topic).error());
     std::int64_t time = record.time ? record.time->time_since_epoch().count() : now_ms();
@@ -203,6 +203,7 @@ Result<std::uint32_t> Publisher::choose_partition(Topic& topic, const RecordView
   auto count = static_cast<std::uint32_t>(topic.partitions.size());
   if (record.partition) {
     if (*record.partition < 0 || static_cast<std::uint32_t>(*record.partition) >= count) {
+      topic.refresh_at = {};  // perhaps it has grown: asked for with the next sweep
       return std::unexpected(make_error(Errc::no_such_partition, topic.name + " has " + std::to_string(count) + " partitions, not one numbered " +
                                                                      std::to_string(*record.partition)));
     }
@@ -303,7 +304,7 @@ Task<std::vector<Receipt>> Publisher::send_if_end(std::string_view topic_name, s
   Topic& to = **topic;
   auto many = std::make_shared<ManyReceipts>(engine_->callbacks(), records.size());
   if (to.partitions.empty()) {
-    if (engine_->must_not_wait()) return refuse(make_error(Errc::queue_full, "the topic is not known yet, and this is a callback, which cannot wait for it"));
+    if (engine_->loop().on_loop_thread()) return refuse(make_error(Errc::queue_full, "the topic is not known yet, and the I/O thread cannot wait for it"));
     if (auto known = wait_known(lock, to, give_up); !known) return refuse(known.error());
   }
   if (partition_index < 0 || static_cast<std::size_t>(partition_index) >= to.partitions.size()) {
@@ -394,19 +395,7 @@ bool Publisher::closed() const {
 }
 
 Result<void> Publisher::flush(Milliseconds deadline) {
-  if (engine_->must_not_wait()) {
-    // Waiting here would be waiting for the thread we are on, or keep the callbacks from running: only start it.
-    Lock lock{mutex_};
-    for (auto& [name, topic] : topics_) {
-      for (auto& partition : topic->partitions) {
-        if (partition->open) {
-          close_open(*partition);
-          schedule(*partition);
-        }
-      }
-    }
-    return {};
-  }
+  if (engine_->loop().on_loop_thread()) return std::unexpected(make_error(Errc::invalid_argument, "the executor runs callbacks on the I/O thread, which cannot wait for itself"));
   auto until = Clock::now() + deadline;
   Lock lock{mutex_};
   std::uint64_t last = next_number_ - 1;

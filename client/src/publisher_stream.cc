@@ -240,15 +240,43 @@ void Publisher::opened(Topic& topic, const proto::OpenProducerReply& reply) {
     topic.durability = durability_of(reply.durability());
     std::size_t limit = reply.topic().message_bytes_max() == 0 ? broker::limits::kMessageBytesDefault : reply.topic().message_bytes_max();
     topic.batch_bytes_max = std::clamp(std::min(limit, engine_->link().broker().frame_bytes_max - kFrameOverhead), std::size_t{256}, broker::limits::kMessageBytesCeiling);
-    while (topic.partitions.size() < static_cast<std::size_t>(reply.topic().partitions_size())) {
-      topic.partitions.push_back(std::make_unique<PartitionQueue>(topic, static_cast<std::int32_t>(topic.partitions.size())));
-    }
+    add_partitions(topic, reply.topic().partitions_size());
+    topic.refresh_at = Clock::now() + Milliseconds{30'000};
     admit_waiting(topic, failed);
     settled_.notify_all();
   }
   for (auto& [record, error] : failed) settle_waiting(std::move(record), topic.name, error);
   for (auto& partition : topic.partitions) reschedule(*partition);
   run(topic);
+}
+
+void Publisher::add_partitions(Topic& topic, int count) {
+  while (topic.partitions.size() < static_cast<std::size_t>(std::min(count, broker::limits::kPartitionsPerTopicMax))) {
+    topic.partitions.push_back(std::make_unique<PartitionQueue>(topic, static_cast<std::int32_t>(topic.partitions.size())));
+  }
+}
+
+/// Asks how many partitions there are now: a topic may grow while its producers live.
+void Publisher::refresh(Topic& topic) {
+  proto::MetadataRequest request;
+  request.add_topics(topic.name);
+  engine_->link().call(
+      proto::FrameType::metadata,
+      [request](std::uint64_t id, Milliseconds remaining) mutable {
+        request.mutable_call()->set_deadline_ms(static_cast<std::uint32_t>(remaining.count()));
+        return encode_frame(proto::FrameType::metadata, id, request);
+      },
+      proto::FrameType::metadata_reply, Clock::now() + engine_->options().request_timeout, CallPolicy::once,
+      [weak = weak_from_this(), &topic](Result<IncomingFrame*> frame) {
+        auto self = weak.lock();
+        proto::MetadataReply reply;
+        if (!self || !frame || !decode_control((*frame)->control, reply)) return;
+        for (const auto& one : reply.topics()) {
+          if (one.name() != topic.name) continue;
+          Lock lock{self->mutex_};
+          if (!topic.partitions.empty()) self->add_partitions(topic, one.partitions_size());
+        }
+      });
 }
 
 void Publisher::open_failed(Topic& topic, Error error) {
@@ -404,6 +432,7 @@ void Publisher::answered(Topic& topic, std::uint64_t ticket, const proto::Publis
       settle(partition, std::move(batch), *reply);
     } else {
       refused(topic, partition, std::move(batch), *std::move(error));
+      if (topic.partitions.empty()) return check_closed();  // the whole topic has failed, and `partition` with it
     }
     reschedule(partition);
   }
@@ -420,6 +449,13 @@ void Publisher::back_off(PartitionQueue& partition) {
 }
 
 void Publisher::refused(Topic& topic, PartitionQueue& partition, BatchPtr batch, Error error) {
+  if (error.code == Errc::no_such_topic) {
+    // The stream's topic is gone for good; one of the same name needs another stream.
+    error.maybe_applied |= batch->maybe_stored;
+    settle(partition, std::move(batch), error);
+    error.maybe_applied = false;
+    return fail_topic(topic, error);
+  }
   bool sequence_refused = error.code == Errc::out_of_order_sequence || error.code == Errc::unknown_producer;
   batch->last_refusal = error.message;
   if (!options_.idempotent) {

@@ -120,8 +120,7 @@ class Admin {
  public:
   Admin() = default;
 
-  /// Errors: topic_exists, invalid_topic_name, unknown_key, invalid_argument. Repeated after a lost answer only if the
-  /// topic turns out not to be there.
+  /// Errors: topic_exists, invalid_topic_name, unknown_key, invalid_argument.
   Task<TopicSummary> create_topic(std::string_view name, TopicSpec spec = {});
   Task<TopicSummary> alter_topic(std::string_view name, TopicChange change);
   Task<void> delete_topic(std::string_view name, bool validate_only = false);

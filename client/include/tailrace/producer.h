@@ -20,7 +20,9 @@
 ///
 /// Memory is bounded by ClientOptions::memory_limit, shared by all producers of the client. At the limit, and when the
 /// broker's window leaves no room for what was sent before, send() waits or answers `queue_full`, as `when_full` says.
-/// Threads  all members may be called from any thread.
+/// Once a million results wait for your callbacks, send() waits (or answers) likewise, except inside a callback.
+/// A topic that grows is noticed within 30 s, sooner when a record names a partition that is not known.
+/// Threads  all members may be called from any thread, and inside callbacks.
 #include <cstddef>
 #include <cstdint>
 #include <functional>

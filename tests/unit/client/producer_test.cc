@@ -466,6 +466,52 @@ TEST(Producer, FindsATopicThatWasCreatedLater) {
   EXPECT_TRUE(producer.send(record_of("late")).get());
 }
 
+// A topic grows under a living producer: the new partitions are found without a reconnect.
+TEST(Producer, FindsThePartitionsOfAGrownTopic) {
+  FakeBroker broker;
+  broker.create_topic("orders", 1);
+  auto client = client_of(broker);
+  auto producer = producer_of(client);
+  ASSERT_TRUE(producer.send(record_of("0")).get());
+  ASSERT_TRUE(client.admin().alter_topic("orders", {.partitions = 3}).get());
+  EXPECT_TRUE(eventually([&] { return producer.send(record_of("1", 2)).get().has_value(); }));
+  EXPECT_EQ(broker.counters().connections, 1u);
+}
+
+// A topic made anew under the same name is learned again, smaller or larger.
+TEST(Producer, LearnsATopicMadeAnew) {
+  FakeBroker broker;
+  broker.create_topic("orders", 4);
+  auto client = client_of(broker);
+  auto producer = producer_of(client);
+  ASSERT_TRUE(producer.send(record_of("0", 3)).get());
+  broker.delete_topic("orders");
+  EXPECT_EQ(producer.send(record_of("1", 3)).get().error().code, Errc::no_such_topic);
+  broker.create_topic("orders", 2);
+  EXPECT_TRUE(eventually([&] { return producer.send(record_of("2", 1)).get().has_value(); }));
+  for (int i = 0; i < 10; ++i) EXPECT_TRUE(producer.send(record_of("x", std::nullopt)).get());
+  EXPECT_EQ(producer.send(record_of("3", 3)).get().error().code, Errc::no_such_partition);
+}
+
+// A callback that sends, at the memory limit: it waits for room like anyone, and nothing locks up.
+TEST(Producer, CallbacksMaySendAtTheMemoryLimit) {
+  FakeBroker broker;
+  broker.create_topic("orders", 1);
+  ClientOptions options;
+  options.memory_limit = 64 * 1024;
+  auto client = client_of(broker, options);
+  auto producer = producer_of(client);
+  std::atomic<int> stored = 0;
+  std::string value(500, 'x');
+  for (int i = 0; i < 1000; ++i) {
+    producer.send(record_of(value)).then([&](Result<Receipt> first) {
+      EXPECT_TRUE(first);
+      producer.send(record_of(value)).then([&](Result<Receipt> second) { stored += second.has_value(); });
+    });
+  }
+  EXPECT_TRUE(eventually([&] { return stored == 1000; }, 30s));
+}
+
 // The user's partitioner may use the producer itself, and an answer out of range is an error, not a crash.
 TEST(Producer, AsksTheUsersPartitionerWithoutHoldingLocks) {
   FakeBroker broker;
