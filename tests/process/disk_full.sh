@@ -19,6 +19,7 @@ truncate -s 96M "$work/disk"
 mkdir "$work/mnt"
 mkfs.ext4 -q -F "$work/disk"
 mount -o loop "$work/disk" "$work/mnt" 2>/dev/null || { echo "skipped: no loop mounts here"; exit 77; }
+: >"$work/ready"
 "$binary" server --data "$work/mnt/data" --listen 127.0.0.1:0 --http-listen 127.0.0.1:0 \
   --set wal.file_bytes=4MiB --set wal.files=4 >"$work/ready" 2>"$work/broker.log" &
 broker=$!
@@ -31,7 +32,7 @@ echo before | "$binary" pub other >/dev/null 2>&1 || fail "publish on an empty d
 # 1. fill it: the publisher must end with the full disk's exit code within a bounded time
 "$binary" gen orders --count 2000000 --seed 7 >"$work/input" 2>/dev/null
 set +e
-timeout 120 "$binary" pub full --file "$work/input" -o jsonl --delivery-timeout 5s >"$work/receipts" 2>"$work/pub.err"
+timeout 120 "$binary" pub full --file "$work/input" -o jsonl --timeout 5s >"$work/receipts" 2>"$work/pub.err"
 status=$?
 set -e
 acked=$(grep -c '"offset"' "$work/receipts" || true)
@@ -49,7 +50,7 @@ echo "reads, describe: work; all acknowledged records are there"
 # 3. freeing space by deleting records (our own means), and going on without a restart
 "$binary" topic purge full --yes >/dev/null || fail "purge on a full disk"
 for i in $(seq 60); do
-  if echo after | timeout 10 "$binary" pub other --delivery-timeout 2s >/dev/null 2>&1; then break; fi
+  if echo after | timeout 10 "$binary" pub other --timeout 2s >/dev/null 2>&1; then break; fi
   [ "$i" -lt 60 ] || fail "did not take records again after space was freed"
   sleep 0.5
 done
