@@ -52,6 +52,13 @@ std::vector<std::byte> bytes_of(std::string_view text) {
   return {bytes.begin(), bytes.end()};
 }
 
+std::string parent_of(std::string path) {
+  while (path.size() > 1 && path.ends_with('/')) path.pop_back();
+  std::size_t slash = path.rfind('/');
+  if (slash == std::string::npos) return ".";
+  return slash == 0 ? "/" : path.substr(0, slash);
+}
+
 class DataDirectoryImpl final : public DataDirectory {
  public:
   DataDirectoryImpl(io::Runtime& runtime, std::string path, std::uint32_t wanted) : runtime_{runtime}, path_{std::move(path)}, wanted_{wanted} {}
@@ -72,6 +79,8 @@ class DataDirectoryImpl final : public DataDirectory {
       foreign |= e.name != "node.toml" && e.name != "node.toml.tmp" && e.name != "lost+found";
     }
     if (!named && foreign) co_return fail(Errc::foreign_data_directory, path_ + " is not empty and has no node.toml");
+    // Its own name must last as long as what will be in it.
+    if (!named) TAILRACE_CO_TRY_VOID(co_await runtime_.files.sync_directory(parent_of(path_)));
     auto known = named ? co_await read_identity() : co_await write_identity(std::move(identity));
     if (!known) co_return known;
     co_return co_await read_shards();
