@@ -67,7 +67,8 @@ void PartitionLog::queue_term() {
 Result<Appended> PartitionLog::append(Slice batch, const BatchHeader& header, WallTime leader_append_time) {
   TAILRACE_TRY_VOID(appendable(batch.length));
   if (truncating_) return fail(Errc::not_leader, "the log is being truncated");
-  if (shard_.disk_full) return fail(Errc::storage_full, shard_.options.data_directory);
+  // Metadata stays writable: a topic must be deletable when the disk is full. WAL files exist already, and the reserve is for this.
+  if (shard_.disk_full && id_.topic != kMetadataTopicId) return fail(Errc::storage_full, shard_.options.data_directory);
   if (!shard_.wal.has_room(FrameHeader::frame_bytes(batch.length))) return fail(Errc::no_credit, "the WAL's queue is full");
   TAILRACE_DCHECK(batch.length == header.total_bytes(), "a slice holds exactly one batch");
 
