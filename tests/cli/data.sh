@@ -170,6 +170,49 @@ started=$(date +%s%N)
 ms=$((($(date +%s%N) - started) / 1000000))
 same "--rate holds back" yes "$([ $ms -ge 440 ] && [ $ms -lt 3000 ] && echo yes || echo "$ms ms")"
 
+# --- long work shows a bar on a terminal, after a second, and only there
+if command -v script >/dev/null; then
+  "$t" gen orders --count 20000 >long.txt
+  script -qec "'$t' pub numbers --file long.txt --rate 10000" /dev/null >"$work/out" 2>&1 </dev/null
+  holds "a bar on a terminal" "publishing [=" "$work/out"
+  "$t" pub numbers --file long.txt --rate 15000 >"$work/out" 2>"$work/err"
+  lacks "no bar without one" "publishing [" "$work/err"
+  script -qec "'$t' pub numbers x" /dev/null >"$work/out" 2>&1 </dev/null
+  lacks "no bar for short work" "publishing [" "$work/out"
+fi
+
+# --- a broker that is silent, and one that is gone
+"$t" topic create silent -q >/dev/null
+mkfifo held
+"$t" pub silent --timeout 2s -o jsonl <held >receipts 2>held.err &
+publisher=$!
+exec 7>held
+echo one >&7
+eventually "acknowledged before the silence" 5 grep -q '"line":1,' receipts
+kill -STOP "$broker"
+echo two >&7
+wait $publisher
+same "no answer: the outcome is unknown" 8 $?
+holds "says which are safe" "1 record acknowledged" held.err
+holds "and how to go on" "--skip 1" held.err
+exec 7>&-
+# A producer that is faster than a silent broker waits; it does not grow.
+yes "$(head -c 500 /dev/zero | tr '\0' x)" | "$t" pub silent --timeout 20s -q 2>/dev/null &
+publisher=$!
+kill -CONT "$broker"
+sleep 1
+kill -STOP "$broker"
+resident() { awk '/VmRSS/ { print $2 }' "/proc/$publisher/status"; }
+sleep 1.5
+before=$(resident)
+sleep 2
+after=$(resident)
+same "memory stands still" yes "$([ "${after:-0}" -gt 0 ] && [ $((after - before)) -lt 20000 ] && echo yes || echo "$before -> $after KiB")"
+kill -INT $publisher; sleep 0.3; kill -INT $publisher
+wait $publisher
+same "Ctrl-C twice leaves at once" 130 $?
+kill -CONT "$broker"
+
 # --- larger than one batch, each codec
 "$t" gen orders --count 20000 --seed 3 >orders.txt
 for codec in none lz4 zstd; do
