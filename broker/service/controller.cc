@@ -207,12 +207,14 @@ Answer<void> Controller::enter() const {
 }
 
 TopicId Controller::draw_id() {
-  TopicId id;
-  std::uint64_t high = core_.runtime.random.next();
-  std::uint64_t low = core_.runtime.random.next();
-  std::memcpy(id.bytes.data(), &high, 8);
-  std::memcpy(id.bytes.data() + 8, &low, 8);
-  return id;
+  for (;;) {
+    TopicId id;
+    std::uint64_t high = core_.runtime.random.next();
+    std::uint64_t low = core_.runtime.random.next();
+    std::memcpy(id.bytes.data(), &high, 8);
+    std::memcpy(id.bytes.data() + 8, &low, 8);
+    if (!state_.catalog()->find(id) && !state_.removing().contains(id)) return id;
+  }
 }
 
 Answer<cluster::TopicPointer> Controller::preview(const cluster::Command& command, TopicId topic) const {
