@@ -126,11 +126,12 @@ Task<void> Life::remove_partition(PartitionOracle* po) {
 Slice Life::make_batch(PartitionId id, const Shape& shape, std::vector<history::Value>& values) {
   codec::BatchBuilder builder{{.bytes_max = 1 * limits::kMiB}};
   auto process = static_cast<std::uint32_t>(shape.producer == kNoProducer ? 1 : shape.producer.value());
-  std::vector<std::byte> value(std::max<std::size_t>(shape.value_bytes, 8));
+  std::vector<std::byte> value = shape.value;
+  if (value.empty()) value.resize(std::max<std::size_t>(shape.value_bytes, 8));
   for (int i = 0; i < shape.records; ++i) {
     std::uint64_t counter = oracle_.next_counter++;
     Random filler{counter + 77};
-    for (std::size_t at = 0; at + 8 <= value.size(); at += 8) store_le(value.data() + at, filler.next());
+    for (std::size_t at = 0; shape.value.empty() && at + 8 <= value.size(); at += 8) store_le(value.data() + at, filler.next());
     store_le(value.data(), counter);
     values.push_back({process, static_cast<std::uint32_t>(value.size()), counter, crc32c(value)});
     auto added = builder.add({.timestamp = machine_.loop.wall().time_since_epoch().count(), .value = Bytes{value}});

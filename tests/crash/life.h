@@ -28,6 +28,7 @@ struct Shape {
   int records = 1;
   std::size_t value_bytes = 100;
   ProducerId producer = kNoProducer;  // none: not idempotent
+  std::vector<std::byte> value{};     // not empty: these bytes instead of drawn ones, after the first eight
 };
 
 /// What the test did to the disk, and so what recovery may say.

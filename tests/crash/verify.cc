@@ -14,7 +14,11 @@ std::uint64_t mix(std::uint64_t hash, Bytes bytes) {
   return hash;
 }
 
-bool is_explicit(Errc code) { return code == Errc::corrupt || code == Errc::io_error || code == Errc::newer_format; }
+/// Errors that say "I cannot tell", as against answers that pass for an empty log.
+bool is_explicit(Errc code) {
+  return code == Errc::corrupt || code == Errc::io_error || code == Errc::newer_format || code == Errc::foreign_data_directory ||
+         code == Errc::descriptors_exhausted || code == Errc::unexpected_end;
+}
 
 }  // namespace
 
