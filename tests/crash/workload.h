@@ -33,6 +33,9 @@ struct Profile {
 };
 [[nodiscard]] Story tell(std::uint64_t seed, const Profile& profile = {});
 
+/// What the ordinary check tells.
+inline constexpr std::uint64_t kOrdinarySeeds = 300;
+
 /// Tells the seeds [first, first + count) and answers the first with violations, and adds all marks up.
 struct Sweep {
   std::uint64_t told = 0;

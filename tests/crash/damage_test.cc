@@ -1,0 +1,106 @@
+#include "tests/crash/damage.h"
+
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+
+namespace tailrace::broker::crash {
+namespace {
+
+template <class Sweep>
+std::string text(const Sweep& sweep) {
+  std::string out;
+  for (const auto& violation : sweep.violations) out += "  " + violation + "\n";
+  return out;
+}
+std::string text(const std::vector<std::string>& violations) {
+  std::string out;
+  for (const auto& violation : violations) out += "  " + violation + "\n";
+  return out;
+}
+/// 1: every byte of every file. The ordinary check looks at every seventeenth of a WAL file and every third of the rest.
+bool thorough() { return std::getenv("TAILRACE_SWEEP") != nullptr; }
+
+// Item 1, small: a commit of two blocks cut at every byte, over zeros, over old frames, over noise.
+TEST(TornCommit, CutAtEveryByteIsWholeOrGone) {
+  for (bool recycled : {false, true}) {
+    for (auto rest : {sim::Fate::Rest::old, sim::Fate::Rest::zeros, sim::Fate::Rest::noise}) {
+      TornSweep sweep = tear_at_every_byte(1, rest == sim::Fate::Rest::old ? 2 : 1, rest, recycled);
+      EXPECT_TRUE(sweep.violations.empty()) << text(sweep);
+      EXPECT_GE(sweep.judged, limits::kWalBlock);
+      EXPECT_GT(sweep.torn, 0u) << "a cut commit is counted as torn";
+    }
+  }
+}
+// Item 1: shorn, with holes, with old contents, with zeros.
+TEST(TornCommit, AnySubsetOfItsBlocksIsWholeOrGone) {
+  for (bool recycled : {false, true}) {
+    for (auto rest : {sim::Fate::Rest::old, sim::Fate::Rest::zeros, sim::Fate::Rest::noise}) {
+      for (std::size_t blocks = 2; blocks <= 6; ++blocks) {
+        TornSweep sweep = tear_every_subset(2, blocks, rest, recycled);
+        EXPECT_TRUE(sweep.violations.empty()) << blocks << " blocks\n" << text(sweep);
+        EXPECT_EQ(sweep.judged, std::uint64_t{1} << blocks);
+      }
+    }
+  }
+}
+TEST(TornCommit, TenThousandSeededSubsetsOfALargeOneAreWholeOrGone) {
+  TornSweep sweep = tear_by_seeds(3, 24, 10'000, true);
+  EXPECT_TRUE(sweep.violations.empty()) << text(sweep);
+  EXPECT_EQ(sweep.judged, 10'000u);
+}
+
+// Item 6. On a quiet log nothing is exempt: not one record may be missing without a word.
+TEST(Damage, OneBitAnywhereIsNoticedOrHarmless) {
+  for (auto rest : {Rest::quiet, Rest::stopped}) {
+    AtRest log = small_log(1, rest);
+    ASSERT_TRUE(log.oracle.violations.empty()) << text(log.oracle.violations);
+    DamageSweep wal = flip_bits(log, "/wal/", thorough() ? 1 : 61, 1);
+    EXPECT_TRUE(wal.violations.empty()) << text(wal);
+    for (const char* part : {"/topics/", "/checkpoint", "/node.toml"}) {
+      DamageSweep rest_of = flip_bits(log, part, thorough() ? 1 : std::string_view{part} == "/topics/" ? 23 : 1, 1);
+      EXPECT_TRUE(rest_of.violations.empty()) << part << "\n" << text(rest_of);
+      EXPECT_GT(rest_of.judged, 0u) << part;
+      EXPECT_GT(rest_of.noticed, 0u) << part;
+    }
+  }
+}
+// And right after a crash the newest commits may be cut, if that is counted.
+TEST(Damage, OneBitInALogCutInMidCommitIsNoticedCountedOrHarmless) {
+  AtRest log = small_log(2, Rest::cut);
+  ASSERT_TRUE(log.oracle.violations.empty()) << text(log.oracle.violations);
+  DamageSweep sweep = flip_bits(log, "/wal/", thorough() ? 1 : 61, 3);
+  EXPECT_TRUE(sweep.violations.empty()) << text(sweep);
+}
+// Item 7.
+TEST(Damage, LostSectorsAreNoticedOrHarmless) {
+  AtRest log = small_log(3, Rest::quiet);
+  ASSERT_TRUE(log.oracle.violations.empty()) << text(log.oracle.violations);
+  DamageSweep sweep = lose_sectors(log, 1);
+  EXPECT_TRUE(sweep.violations.empty()) << text(sweep);
+  EXPECT_GT(sweep.noticed, 0u);
+}
+TEST(Damage, LostCutAndOldFilesAreNoticedOrHarmless) {
+  for (auto rest : {Rest::quiet, Rest::stopped}) {
+    AtRest log = small_log(4, rest);
+    ASSERT_TRUE(log.oracle.violations.empty()) << text(log.oracle.violations);
+    DamageSweep sweep = lose_files(log, 1);
+    EXPECT_TRUE(sweep.violations.empty()) << text(sweep);
+    EXPECT_GT(sweep.noticed, 0u);
+  }
+}
+// Item 3: a lying disk must be detected through the watermark, and reported.
+TEST(Damage, ALyingFlushIsReportedNotHidden) {
+  for (std::uint64_t seed = 1; seed <= 3; ++seed) {
+    auto found = lying_flush(seed);
+    EXPECT_TRUE(found.empty()) << text(found);
+  }
+}
+// Item 8.
+TEST(Damage, MisdirectedWritesAreNoticed) {
+  auto found = misdirected_writes(1);
+  EXPECT_TRUE(found.empty()) << text(found);
+}
+
+}  // namespace
+}  // namespace tailrace::broker::crash
