@@ -580,6 +580,7 @@ Task<Result<io::Space>> SimDisk::space(std::string path) {
 
 Task<Result<std::unique_ptr<io::Lock>>> SimDisk::lock(std::string path) {
   std::int64_t result = co_await name_op(DiskOp::lock, path);
+  if (result == 0 && !find(path)) result = -ENOENT;
   if (result < 0) co_return std::unexpected(io::error_of(result, "lock " + path));
   if (locks_.contains(path)) co_return broker::fail(Errc::data_directory_locked, path);
   co_return std::make_unique<SimLock>(*this, std::move(path));
