@@ -114,6 +114,8 @@ Task<void> Life::create_partition(PartitionOracle* po) {
 void Life::remove_later(PartitionId id) {
   auto& po = oracle_.partition(id);
   po.remove_asked = true;
+  po.leave_history();
+  oracle_.history.end(oracle_.next_reader++, now(), now(), po.key(), std::numeric_limits<std::int64_t>::max(), std::numeric_limits<std::int64_t>::max());
   open_.erase(id);
   scope_.spawn(remove_partition(&po));
 }
@@ -182,9 +184,9 @@ Task<void> Life::await_commit(PartitionOracle* po, log::PartitionPtr partition, 
   if (!answer) co_return;
   if (disk().dead()) co_return;  // the process is gone: nobody hears this answer
   auto& last = last_answered_[po->id()];
-  if (number < last && !po->was_truncated()) violation(fmt::format("{}: answered offset {} after a later one", name_of(po->id()), batch->base().value()));
+  if (number < last && !po->outside_history()) violation(fmt::format("{}: answered offset {} after a later one", name_of(po->id()), batch->base().value()));
   last = std::max(last, number);
-  if (partition->high_watermark() < batch->next() && !po->was_truncated()) {
+  if (partition->high_watermark() < batch->next() && !po->outside_history()) {
     violation(fmt::format("{}: acknowledged up to {} above the high watermark {}", name_of(po->id()), batch->next().value(), partition->high_watermark().value()));
   }
   po->settle(number);
@@ -287,7 +289,7 @@ Task<void> Life::read(PartitionOracle* po, log::PartitionPtr partition, Offset f
     auto header = read_batch_header(slice.bytes(), 1 * limits::kMiB);
     BatchPtr known = header ? po->known(header->base_offset, slice.bytes()) : nullptr;
     if (!known) {
-      if (!po->was_truncated()) violation(fmt::format("{}: a reader was given a batch at {} that nobody appended there", name_of(po->id()), expected.value()));
+      if (!po->outside_history()) violation(fmt::format("{}: a reader was given a batch at {} that nobody appended there", name_of(po->id()), expected.value()));
       co_return;
     }
     if (known->base() > expected) violation(fmt::format("{}: a reader was given {} where {} comes next", name_of(po->id()), known->base().value(), expected.value()));
@@ -300,7 +302,7 @@ Task<void> Life::read(PartitionOracle* po, log::PartitionPtr partition, Offset f
   if (result->next != expected) violation(fmt::format("{}: a read of [{}, {}) says go on at {}", name_of(po->id()), from.value(), expected.value(), result->next.value()));
   if (result->high_watermark < expected) violation(fmt::format("{}: a reader was given {} above the high watermark {}", name_of(po->id()), expected.value(), result->high_watermark.value()));
   po->settle_to(expected);  // what a consumer has seen must not vanish
-  if (po->was_truncated()) co_return;
+  if (po->outside_history()) co_return;
   if (tail) {
     auto& at = tails_[po->id()];
     if (at != from) co_return;  // another tail read was faster

@@ -18,11 +18,19 @@ PartitionOracle* Oracle::find(const PartitionId& id) {
   return found == partitions.end() ? nullptr : &found->second;
 }
 
+void Oracle::forget(PartitionId id) {
+  auto found = partitions.find(id);
+  if (found == partitions.end()) return;
+  found->second = PartitionOracle{id, history.key(fmt::format("{}#{}", name_of(id), ++generation))};
+  std::erase_if(sequences, [&](const auto& entry) { return entry.first.second == id; });
+}
+
 Oracle Oracle::fork() const {
   Oracle out;
   out.partitions = partitions;
   out.sequences = sequences;
   out.next_counter = next_counter;
+  out.generation = generation;
   out.wall = wall;
   for (std::size_t key = 0; key < history.keys(); ++key) (void)out.history.key(history.key_name(static_cast<std::uint32_t>(key)));
   return out;

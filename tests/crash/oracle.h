@@ -35,7 +35,7 @@ using Log = std::vector<BatchPtr>;
 
 struct HardState {
   LeaderEpoch term{};
-  NodeId vote{};
+  NodeId vote{-1};  // none
   friend bool operator==(const HardState&, const HardState&) = default;
 };
 
@@ -48,7 +48,7 @@ class PartitionOracle {
 
   std::uint64_t append(BatchPtr batch) { return push({.batch = std::move(batch)}); }
   std::uint64_t truncate(Offset end) {
-    truncated_ = true;
+    outside_history_ = true;
     return push({.cut = end});
   }
   /// Operation `number` and all before it are durable.
@@ -65,7 +65,9 @@ class PartitionOracle {
   /// The log after k of the open operations.
   [[nodiscard]] std::size_t open_operations() const { return open_.size(); }
   [[nodiscard]] bool truncation_open() const;
-  [[nodiscard]] bool was_truncated() const { return truncated_; }
+  /// Truncated or removed at some time: the client history, which knows neither, leaves it alone.
+  [[nodiscard]] bool outside_history() const { return outside_history_; }
+  void leave_history() { outside_history_ = true; }
   /// The stored batch that these bytes are, whichever operation it came from; null when nobody appended them.
   [[nodiscard]] BatchPtr known(Offset base, Bytes bytes) const;
   /// The first settled batch that ends after `offset`; null behind the end.
@@ -96,7 +98,7 @@ class PartitionOracle {
   Log settled_;
   std::deque<Operation> open_;
   std::uint64_t next_number_ = 1;
-  bool truncated_ = false;
+  bool outside_history_ = false;
 };
 
 /// A whole shard: partitions, the client history, and what was found wrong.
@@ -108,11 +110,14 @@ struct Oracle {
   std::vector<std::string> violations;
   std::uint64_t next_counter = 0;
   std::uint32_t next_reader = 1'000'000;  // history processes of readers; producers have their id
+  std::uint32_t generation = 0;           // of partitions made anew under an old id
   std::int64_t clock = 0;                 // ns: where the history's time stands between two lives
   std::optional<WallTime> wall;           // and UTC
 
   PartitionOracle& partition(PartitionId id);
   [[nodiscard]] PartitionOracle* find(const PartitionId& id);
+  /// The partition is gone for good; one of the same id is another.
+  void forget(PartitionId id);
   void violation(std::string text) {
     if (violations.size() < 20) violations.push_back(std::move(text));
   }

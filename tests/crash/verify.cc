@@ -57,7 +57,7 @@ Task<void> Life::verify_one(PartitionOracle* po, Expectation expectation, Recove
         bool cut = expectation.may_cut_acknowledged && out->report.torn > 0;
         if (!cut) violation(fmt::format("{} was created durably and is gone: {}", name_of(po->id()), opened.error().detail));
       } else {
-        po->create_asked = po->created = false;  // a partition of that id may be made anew
+        oracle_.forget(po->id());
       }
       co_return;
     }
@@ -136,14 +136,14 @@ Task<void> Life::verify_contents(PartitionOracle* po, log::PartitionPtr partitio
       found.push_back(known);
       at = known->next();
     }
-    if (!po->was_truncated()) oracle_.history.poll(process, began, now(), po->key(), reads, true);
+    if (!po->outside_history()) oracle_.history.poll(process, began, now(), po->key(), reads, true);
     reads.clear();
   }
   if (at != end) violation(fmt::format("{}: the batches end at {}, the high watermark is {}", name, at.value(), end.value()));
-  if (start == end && !po->was_truncated()) {
+  if (start == end && !po->outside_history()) {
     oracle_.history.poll(process, now(), now(), po->key(), {}, true);
   }
-  oracle_.history.end(process, now(), now(), po->key(), end.value(), start.value());
+  if (!po->outside_history()) oracle_.history.end(process, now(), now(), po->key(), end.value(), start.value());
   out->content[po->id()] = content;
 
   Offset must = po->settled().empty() ? Offset{} : po->settled().back()->next();

@@ -280,23 +280,24 @@ void Checker::check_batches() {
     std::size_t end = i;
     while (end < order.size() && order[end]->event == order[i]->event) ++end;
     std::int64_t base = kUnknown;
-    std::size_t missing = 0;
+    std::vector<std::int64_t> missing;  // positions
     bool apart = false;
     for (std::size_t j = i; j < end; ++j) {
       auto lower = std::ranges::lower_bound(seen_, order[j]->value, {}, &Seen::value);
       if (lower == seen_.end() || lower->value != order[j]->value) {
-        ++missing;
+        missing.push_back(static_cast<std::int64_t>(j - i));
         continue;
       }
       std::int64_t implied = lower->offset - static_cast<std::int64_t>(j - i);
       apart = apart || (base != kUnknown && base != implied);
       base = implied;
     }
-    if (base != kUnknown && base >= start) {
+    if (base != kUnknown) {
+      std::erase_if(missing, [&](std::int64_t position) { return base + position < start; });
       bool past_end = drained_ || highest_read_ >= base + static_cast<std::int64_t>(end - i);
       if (apart) report(Rule::torn_batch, fmt::format("{}: the batch of event {} does not lie side by side", where(base), order[i]->event));
-      else if (missing > 0 && past_end)
-        report(Rule::torn_batch, fmt::format("{}: {} of {} values of the batch of event {} are missing", where(base), missing, end - i, order[i]->event));
+      else if (!missing.empty() && past_end)
+        report(Rule::torn_batch, fmt::format("{}: {} of {} values of the batch of event {} are missing", where(base), missing.size(), end - i, order[i]->event));
     }
     i = end;
   }
