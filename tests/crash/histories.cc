@@ -37,7 +37,8 @@ Violations vote_forgotten(std::uint64_t seed) {
   scene.power_cut(sim::CrashPlan::lose_all());
   if (!scene.running()) return scene.finish();
   auto partition = scene.life().open(kFirst);
-  if (!partition || partition->term() != LeaderEpoch{7} || partition->vote() != NodeId{2}) scene.violation("the vote of term 7 is forgotten");
+  bool kept = partition && (partition->term() > LeaderEpoch{7} || (partition->term() == LeaderEpoch{7} && partition->vote() == NodeId{2}));
+  if (!kept) scene.violation("the vote of term 7 is forgotten");
   // A second vote in the same term must be refused, whatever the node remembers of the first.
   if (partition) {
     auto again = scene.life().loop().run(partition->set_hard_state(LeaderEpoch{7}, NodeId{3}));
@@ -302,7 +303,7 @@ Violations empty_topic_with_an_end_offset(std::uint64_t seed) {
       scene.violation(fmt::format("{}: an empty partition has moved offsets", when));
     }
   };
-  for (int term = 2; term < 6 && !scene.failed(); ++term) {
+  for (int round = 0, term = 2; round < 4 && !scene.failed(); ++round, term += 2) {
     scene.life().hard_state_later(kFirst, LeaderEpoch{term}, NodeId{1});
     (void)scene.life().settle();
     scene.life().start_term_later(kFirst, LeaderEpoch{term});
@@ -311,7 +312,7 @@ Violations empty_topic_with_an_end_offset(std::uint64_t seed) {
     scene.power_cut(sim::CrashPlan::seeded(seed + static_cast<std::uint64_t>(term)));
     if (!scene.running()) return scene.finish();
     check("after a crash");
-    if (scene.life().open(kFirst) && scene.life().open(kFirst)->term() != LeaderEpoch{term}) scene.violation("the term did not last");
+    if (scene.life().open(kFirst) && scene.life().open(kFirst)->term() < LeaderEpoch{term}) scene.violation("the term did not last");
   }
   if (scene.failed()) return scene.finish();
   Shape shape;

@@ -50,11 +50,16 @@ void PartitionOracle::apply(Log& log, const Operation& operation) {
   }
 }
 
+void PartitionOracle::settle_front() {
+  const Operation& operation = open_.front();
+  apply(settled_, operation);
+  // A record of a term is durable only with the term; its vote then is whatever it was.
+  if (operation.batch && operation.batch->header.leader_epoch > hard.term) hard = {operation.batch->header.leader_epoch, NodeId{-1}};
+  open_.pop_front();
+}
+
 void PartitionOracle::settle(std::uint64_t number) {
-  while (!open_.empty() && open_.front().number <= number) {
-    apply(settled_, open_.front());
-    open_.pop_front();
-  }
+  while (!open_.empty() && open_.front().number <= number) settle_front();
 }
 
 bool PartitionOracle::truncation_open() const {
@@ -63,10 +68,7 @@ bool PartitionOracle::truncation_open() const {
 
 void PartitionOracle::settle_to(Offset end) {
   if (truncation_open()) return;
-  while (!open_.empty() && end_of(settled_) < end) {
-    apply(settled_, open_.front());
-    open_.pop_front();
-  }
+  while (!open_.empty() && end_of(settled_) < end) settle_front();
 }
 
 Log PartitionOracle::asked() const {

@@ -79,9 +79,8 @@ class PartitionOracle {
   bool create_asked = false, created = false, remove_asked = false, removed = false;
   // Log start: what was answered, and the highest that was asked for.
   Offset start{}, start_asked{};
-  // Hard state: what was answered, and what was asked since.
+  // Hard state as last answered, or as the newest settled batch implies.
   HardState hard{};
-  std::vector<HardState> hard_asked;
 
  private:
   struct Operation {
@@ -91,6 +90,7 @@ class PartitionOracle {
   };
   std::uint64_t push(Operation operation);
   static void apply(Log& log, const Operation& operation);
+  void settle_front();
   [[nodiscard]] static Offset end_of(const Log& log) { return log.empty() ? Offset{} : log.back()->next(); }
 
   PartitionId id_;
