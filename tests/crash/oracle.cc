@@ -54,7 +54,7 @@ void PartitionOracle::settle_front() {
   const Operation& operation = open_.front();
   apply(settled_, operation);
   // A record of a term is durable only with the term; its vote then is whatever it was.
-  if (operation.batch && operation.batch->header.leader_epoch > hard.term) hard = {operation.batch->header.leader_epoch, NodeId{-1}};
+  if (operation.batch && operation.batch->header.leader_epoch > hard.term) hard = {operation.batch->header.leader_epoch, std::nullopt};
   open_.pop_front();
 }
 

@@ -35,7 +35,7 @@ using Log = std::vector<BatchPtr>;
 
 struct HardState {
   LeaderEpoch term{};
-  NodeId vote{-1};  // none
+  std::optional<NodeId> vote = NodeId{-1};  // -1: none; nothing: not known to the oracle
   friend bool operator==(const HardState&, const HardState&) = default;
 };
 
