@@ -239,7 +239,7 @@ void Life::hard_state_later(PartitionId id, LeaderEpoch term, NodeId vote) {
 }
 
 Task<void> Life::set_hard_state(PartitionOracle* po, log::PartitionPtr partition, HardState state) {
-  auto done = co_await partition->set_hard_state(state.term, state.vote);
+  auto done = co_await partition->set_hard_state(state.term, *state.vote);
   if (!done || disk().dead()) co_return;
   if (state.term >= po->hard.term) po->hard = state;
 }
