@@ -18,16 +18,14 @@ PartitionId partition_number(int number) {
 }
 
 Life::Life(std::uint64_t seed, sim::DiskImage image, const Setup& setup, Oracle& oracle)
-    : setup_{setup}, oracle_{oracle}, machine_{seed, std::move(image), setup.disk}, random_{machine_.loop.stream("workload")},
+    : setup_{setup}, oracle_{oracle}, body_{std::make_unique<Body>(seed, std::move(image), setup.disk)}, random_{machine_.loop.stream("workload")},
       reader_{oracle.next_reader++}, time_base_{oracle.clock} {
   if (oracle.wall) machine_.loop.set_wall(*oracle.wall);
 }
 
 Life::~Life() {
-  if (log_ && !ended_) {
-    if (!disk().dead()) (void)disk().kill();
-    end_life();
-  }
+  if (!ended_ && !disk().dead()) (void)disk().kill();
+  end_life();
 }
 
 std::int64_t Life::now() const { return time_base_ + machine_.loop.now().time_since_epoch().count(); }
@@ -114,8 +112,7 @@ Task<void> Life::create_partition(PartitionOracle* po) {
 void Life::remove_later(PartitionId id) {
   auto& po = oracle_.partition(id);
   po.remove_asked = true;
-  po.leave_history();
-  oracle_.history.end(oracle_.next_reader++, now(), now(), po.key(), std::numeric_limits<std::int64_t>::max(), std::numeric_limits<std::int64_t>::max());
+  oracle_.leave_history(po);
   open_.erase(id);
   scope_.spawn(remove_partition(&po));
 }
@@ -205,6 +202,7 @@ void Life::truncate_later(PartitionId id, Offset end) {
 }
 
 Task<void> Life::truncate(PartitionOracle* po, log::PartitionPtr partition, Offset end) {
+  oracle_.leave_history(*po);
   std::uint64_t number = po->truncate(end);
   for (auto& [who, sequence] : oracle_.sequences) {  // their clients start anew from what is left
     if (who.second != po->id()) continue;
@@ -338,7 +336,12 @@ sim::DiskImage Life::kill() {
 sim::DiskImage Life::stop() {
   settle();
   note_watermarks();
-  if (!machine_.loop.run(log_->close())) violation("a clean stop hangs");
+  if (!machine_.loop.run(log_->close())) {
+    violation("a clean stop hangs");
+    sim::DiskImage image = disk().kill();
+    end_life();
+    return image;
+  }
   auto marked = machine_.loop.run(directory_->mark_clean());
   if (!marked) violation("mark_clean hangs");
   sim::DiskImage image = disk().crash_image(sim::CrashPlan::lose_all());
@@ -352,15 +355,19 @@ void Life::end_life() {
   if (ended_) return;
   ended_ = true;
   for (const auto& broken : disk().violations()) violation(broken);
-  if (log_) {
-    if (!machine_.loop.run(log_->close())) violation("closing after a power cut hangs");
+  oracle_.clock = now() + 1'000'000'000;
+  oracle_.wall = machine_.loop.wall() + 1s;
+  bool closed = !log_ || machine_.loop.run(log_->close());
+  if (!closed) violation("closing after a power cut hangs");
+  bool settled = settle();
+  if (!settled) violation(fmt::format("{} calls were never answered after the log was closed", scope_.running()));
+  if (!closed || !settled) {
+    sim::keep_forever(body_.release());
+    return;
   }
-  if (!settle()) violation(fmt::format("{} calls were never answered after the log was closed", scope_.running()));
   open_.clear();
   log_.reset();
   directory_.reset();
-  oracle_.clock = now() + 1'000'000'000;
-  oracle_.wall = machine_.loop.wall() + 1s;
 }
 
 }  // namespace tailrace::broker::crash

@@ -120,16 +120,27 @@ class Life {
   void verify_producers(PartitionOracle& po, log::Partition& partition, const Log& found);
   [[nodiscard]] log::PartitionOptions options() const { return {.segment_bytes_max = setup_.segment_bytes_max, .retention_bytes = retention_bytes}; }
 
+  /// What waiting coroutines point into. A life that cannot end leaves it behind: nobody may destroy it then.
+  struct Body {
+    Body(std::uint64_t seed, sim::DiskImage image, const sim::DiskOptions& options) : machine{seed, std::move(image), options} {}
+    sim::SimMachine machine;
+    std::unique_ptr<log::DataDirectory> directory;
+    std::unique_ptr<log::ShardLog> log;
+    std::map<PartitionId, log::PartitionPtr> open;
+    TaskScope scope;
+  };
+
   Setup setup_;
   Oracle& oracle_;
-  sim::SimMachine machine_;
+  std::unique_ptr<Body> body_;
+  sim::SimMachine& machine_ = body_->machine;
+  std::unique_ptr<log::DataDirectory>& directory_ = body_->directory;
+  std::unique_ptr<log::ShardLog>& log_ = body_->log;
+  std::map<PartitionId, log::PartitionPtr>& open_ = body_->open;
+  TaskScope& scope_ = body_->scope;
   Random random_;
-  std::unique_ptr<log::DataDirectory> directory_;
-  std::unique_ptr<log::ShardLog> log_;
-  std::map<PartitionId, log::PartitionPtr> open_;
   std::map<PartitionId, std::uint64_t> last_answered_;  // number of the operation
   std::map<PartitionId, Offset> tails_;
-  TaskScope scope_;
   Error error_{};
   bool ended_ = false;
   std::uint32_t reader_;

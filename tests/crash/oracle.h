@@ -48,7 +48,6 @@ class PartitionOracle {
 
   std::uint64_t append(BatchPtr batch) { return push({.batch = std::move(batch)}); }
   std::uint64_t truncate(Offset end) {
-    outside_history_ = true;
     return push({.cut = end});
   }
   /// Operation `number` and all before it are durable.
@@ -65,9 +64,8 @@ class PartitionOracle {
   /// The log after k of the open operations.
   [[nodiscard]] std::size_t open_operations() const { return open_.size(); }
   [[nodiscard]] bool truncation_open() const;
-  /// Truncated or removed at some time: the client history, which knows neither, leaves it alone.
+  /// Truncated or removed at some time: the client history knows neither.
   [[nodiscard]] bool outside_history() const { return outside_history_; }
-  void leave_history() { outside_history_ = true; }
   /// The stored batch that these bytes are, whichever operation it came from; null when nobody appended them.
   [[nodiscard]] BatchPtr known(Offset base, Bytes bytes) const;
   /// The first settled batch that ends after `offset`; null behind the end.
@@ -83,6 +81,7 @@ class PartitionOracle {
   HardState hard{};
 
  private:
+  friend struct Oracle;
   struct Operation {
     BatchPtr batch{};  // null: a truncation
     Offset cut{};
@@ -116,6 +115,12 @@ struct Oracle {
 
   PartitionOracle& partition(PartitionId id);
   [[nodiscard]] PartitionOracle* find(const PartitionId& id);
+  /// Its log is cut or removed on purpose: left out of the judgement of the client history.
+  void leave_history(PartitionOracle& po) {
+    po.outside_history_ = true;
+    unjudged.insert(po.key());
+  }
+  std::set<std::uint32_t> unjudged;
   /// The partition is gone for good; one of the same id is another.
   void forget(PartitionId id);
   void violation(std::string text) {

@@ -141,6 +141,7 @@ Verdict Checker::run() {
     if (f == Function::assign || f == Function::crash) resets_[event(i).process].push_back(i);
   }
   for (std::uint32_t key = 0; key < history_.keys(); ++key) {
+    if (options_.skip_keys.contains(key)) continue;
     key_name_ = history_.key_name(key);
     load(bounds[key], bounds[key + 1]);
     find_committed();

@@ -8,7 +8,8 @@
 ///   names       create, remove, rename and make_directory are durable when a sync_directory() that started later completes.
 ///               Until then a crash keeps any subset; a rename is two such changes, so both names or neither may be left.
 ///   after a failed sync or durable write, the bytes are visible and no later sync makes them durable (they may be lost).
-///   direct      position, length and address must be multiples of io::kDirectAlignment, or the call answers -EINVAL.
+///   direct      position, length and address must be multiples of io::kDirectAlignment, or the call answers -EINVAL (a read
+///               past the end: 0).
 ///   buffers     the bytes of a write must stay untouched until it completes; a change is recorded in violations().
 ///
 /// After crash() or kill() the disk is dead: operations in flight and later ones complete with -EIO and change nothing, so

@@ -284,6 +284,11 @@ TEST(SimDisk, RefusesMisalignedDirectCallsAsTheKernelDoes) {
   EXPECT_EQ(world.error(io::write_all(*file, buffer.bytes().first(100), 0, io::Durable::yes)), Errc::io_error);
   EXPECT_EQ(world.error(io::write_all(*file, buffer.bytes().subspan(512, 4096), 0, io::Durable::yes)), Errc::io_error);
   EXPECT_EQ(world.error(io::read_exactly(*file, buffer.bytes().first(512), 0)), Errc::io_error);
+  // A file whose end is not aligned is read to its end: the call behind it answers 0.
+  ASSERT_TRUE(world.ok(io::truncate(*file, 5'000)));
+  auto got = world.machine.loop.run(io::read_up_to(*file, buffer.bytes(), 0));
+  ASSERT_TRUE(got && *got);
+  EXPECT_EQ(**got, 5'000u);
 }
 
 // A full disk refuses growth and nothing else, and goes on when space returns; descriptors likewise.
