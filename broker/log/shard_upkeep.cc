@@ -47,7 +47,7 @@ void ShardLogImpl::Context::hot_grew() {
 
 void ShardLogImpl::Context::space_ran_out() { log.set_disk_full(true); }
 
-void ShardLogImpl::Context::directory_failed(Error error) { log.on_failed(error); }
+void ShardLogImpl::Context::directory_failed(Error error) { log.wal_.fail(std::move(error)); }
 
 void ShardLogImpl::on_failed(const Error& error) {
   if (!directory_failure_) directory_failure_ = error;

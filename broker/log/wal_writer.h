@@ -66,6 +66,10 @@ class WalWriter {
   /// Answers when the frame is durable, in order of sequences. Errors: the failure.
   Task<Result<void>> wait_durable(std::uint64_t sequence);
   [[nodiscard]] bool failed() const { return failed_; }
+  /// The directory failed elsewhere: nothing is acknowledged any more, and nobody waits for ever.
+  void fail(Error error) {
+    if (!failed_) fail_with(std::move(error));
+  }
   [[nodiscard]] const Error& failure() const { return failure_; }
 
   /// Somebody prepared a file, or freed one.
