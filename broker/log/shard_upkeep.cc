@@ -64,7 +64,7 @@ void ShardLogImpl::work_turn() {
     background_.spawn(flush_one(std::move(partition)));
   }
   if (evict_wanted_) evict();
-  if (upkeep_wanted_ && !upkeep_running_ && !closing_) {
+  if (upkeep_wanted_ && started_ && !upkeep_running_ && !closing_) {
     upkeep_running_ = true;
     background_.spawn(upkeep());
   }
