@@ -9,6 +9,8 @@
 /// Seek     the queue of the partition is dropped (its credit given back), and frames sent before the broker handled the
 ///          move are recognised by seek_count and dropped too. A partition that is not part of the present stream (it had
 ///          ended with an error, or is finished) makes the whole stream be opened anew.
+/// Pause    what is queued of the partition is dropped too, since it would hold credit that the others need; resuming is a move
+///          to `next`. So nothing is lost, and memory stays within the window.
 /// Damage   a batch that does not match its checksum is fetched once more, since it may have been damaged on the way;
 ///          then it is `corrupt`, and the partition stops until seek().
 /// Thread   members marked "user": one thread at a time, checked. "loop": the loop. `mutex_` guards what both touch.
@@ -136,6 +138,7 @@ class Subscription final : public Part, public LinkListener, public StreamHandle
   Result<bool> open_chunk();
   bool read_record(Message& message);
   void end_reading(Lock& lock);
+  void drop(Lock& lock, ReadPartition& partition);
   void give_back(Lock& lock, std::uint64_t records, std::uint64_t bytes);
   [[nodiscard]] bool finished_locked() const;
   [[nodiscard]] bool anything_locked() const;
@@ -151,7 +154,7 @@ class Subscription final : public Part, public LinkListener, public StreamHandle
   void stream_ended(Error error);
   void on_records(IncomingFrame& frame);
   void send_moves(std::vector<std::int32_t> partitions);
-  void send_pauses(std::vector<std::int32_t> pause, std::vector<std::int32_t> resume);
+  void send_pauses(const std::vector<std::int32_t>& pause);
   void send_credit();
   void resubscribe();
   void wake_user();

@@ -98,12 +98,7 @@ Result<void> Subscription::damaged(ReadPartition& partition, std::int64_t offset
     give_up = partition.refetched && partition.refetch_offset == offset;
     partition.refetched = !give_up;
     partition.refetch_offset = offset;
-    std::erase_if(queue_, [&](Chunk& chunk) {
-      if (chunk.partition != &partition) return false;
-      give_back(lock, chunk.records, chunk.bytes);
-      --partition.queued;
-      return true;
-    });
+    drop(lock, partition);
     partition.fetch = offset;
     partition.moving = true;
     if (give_up) partition.stopped = true;
@@ -119,6 +114,17 @@ Result<void> Subscription::damaged(ReadPartition& partition, std::int64_t offset
                              {{"topic", *topic_}, {"partition", std::to_string(partition.index)}, {"offset", std::to_string(offset)}});
   corrupt.hint = "seek() past it to go on; see: tailrace log verify DIR.";
   return std::unexpected(std::move(corrupt));
+}
+
+/// Forgets what was received of a partition and not given to the user.
+void Subscription::drop(Lock& lock, ReadPartition& partition) {
+  std::erase_if(queue_, [&](Chunk& chunk) {
+    if (chunk.partition != &partition || chunk.error) return false;
+    give_back(lock, chunk.records, chunk.bytes);
+    --partition.queued;
+    return true;
+  });
+  if (reading_.partition == &partition) end_reading(lock);
 }
 
 /// The batch being read is done with.
@@ -336,13 +342,7 @@ Result<void> Subscription::move(std::vector<Move> moves) {
     }
     for (Move& one : moves) {
       ReadPartition& partition = *find(one.partition);
-      std::erase_if(queue_, [&](Chunk& chunk) {
-        if (chunk.partition != &partition) return false;
-        give_back(lock, chunk.records, chunk.bytes);
-        --partition.queued;
-        return true;
-      });
-      if (reading_.partition == &partition) end_reading(lock);
+      drop(lock, partition);
       partition.start = one.to;
       if (!one.keep_until) partition.until = one.until;
       partition.fetch = partition.next = -1;
@@ -372,11 +372,13 @@ Result<void> Subscription::set_paused(std::span<const std::int32_t> partitions, 
       if (!partitions.empty() && std::ranges::find(partitions, partition.index) == partitions.end()) continue;
       if (partition.paused == paused) continue;
       partition.paused = paused;
-      if (paused && reading_.partition == &partition) {
-        // Back to the front of the queue: nothing received is lost.
-        queue_.push_front({.partition = &partition, .batch = reading_.pin->batch, .from = std::max(reading_.from, partition.next.load()),
-                           .records = reading_.records, .bytes = reading_.bytes});
-        reading_ = {};
+      if (paused) {
+        // What is here would hold credit that the others need; it is fetched again when the partition goes on.
+        drop(lock, partition);
+        if (partition.next >= 0) partition.fetch = partition.next;
+        if (!partition.until || partition.fetch < *partition.until) partition.finished = false;
+      } else {
+        partition.moving = partition.moving || !partition.stopped;
       }
       changed.push_back(partition.index);
     }
@@ -384,8 +386,8 @@ Result<void> Subscription::set_paused(std::span<const std::int32_t> partitions, 
   engine_->post([weak = weak_from_this(), changed = std::move(changed), paused] {
     auto self = weak.lock();
     if (!self) return;
-    if (paused) self->send_pauses(changed, {});
-    else self->send_pauses({}, changed);
+    if (paused) self->send_pauses(changed);
+    else self->send_moves(changed);
   });
   return {};
 }

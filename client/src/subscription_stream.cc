@@ -144,7 +144,7 @@ void Subscription::subscribed(const proto::SubscribeReply& reply) {
     if (!first_answer_) first_answer_.emplace();
   }
   if (!moved.empty()) send_moves(moved);
-  if (!paused.empty()) send_pauses(paused, {});
+  if (!paused.empty()) send_pauses(paused);
   wake_user();
 }
 
@@ -269,8 +269,8 @@ void Subscription::on_records(IncomingFrame& frame) {
     Lock lock{mutex_};
     queued_records_ += records.records();
     queued_bytes_ += total;
-    if (partition->moving || records.seek_count() < partition->moved_at || partition->stopped) {
-      give_back(lock, records.records(), total);  // of a place that was left
+    if (partition->moving || partition->paused || records.seek_count() < partition->moved_at || partition->stopped) {
+      give_back(lock, records.records(), total);  // of a place that was left, or will be fetched again
       return;
     }
     if (records.reset()) {
@@ -346,6 +346,8 @@ void Subscription::send_moves(std::vector<std::int32_t> moved) {
       }
       if (!partition.in_stream) anew = true;
       set_start(*request.add_partitions(), partition);
+      if (partition.paused) request.add_pause(index);
+      else request.add_resume(index);
     }
     if (!anew) {
       if (request.partitions_size() == 0) return;
@@ -361,18 +363,17 @@ void Subscription::send_moves(std::vector<std::int32_t> moved) {
   engine_->link().send(encode_frame(proto::FrameType::seek, stream_, request));
 }
 
-void Subscription::send_pauses(std::vector<std::int32_t> pause, std::vector<std::int32_t> resume) {
-  if (state_ == State::open) {
-    proto::SeekRequest request;
+void Subscription::send_pauses(const std::vector<std::int32_t>& pause) {
+  if (state_ != State::open) return;  // subscribed() tells the broker
+  proto::SeekRequest request;
+  {
+    Lock lock{mutex_};
     for (std::int32_t index : pause) {
-      if (find(index)->in_stream) request.add_pause(index);
+      const ReadPartition& partition = *find(index);
+      if (partition.in_stream && partition.paused) request.add_pause(index);
     }
-    for (std::int32_t index : resume) {
-      if (find(index)->in_stream) request.add_resume(index);
-    }
-    if (request.pause_size() + request.resume_size() > 0) engine_->link().send(encode_frame(proto::FrameType::seek, stream_, request));
   }
-  wake_user();
+  if (request.pause_size() > 0) engine_->link().send(encode_frame(proto::FrameType::seek, stream_, request));
 }
 
 void Subscription::begin_close(TimePoint, std::function<void(CloseReport)> done) {
