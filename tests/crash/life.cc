@@ -204,15 +204,24 @@ void Life::truncate_later(PartitionId id, Offset end) {
 Task<void> Life::truncate(PartitionOracle* po, log::PartitionPtr partition, Offset end) {
   oracle_.leave_history(*po);
   std::uint64_t number = po->truncate(end);
-  for (auto& [who, sequence] : oracle_.sequences) {  // their clients start anew from what is left
-    if (who.second != po->id()) continue;
-    sequence = 0;
-    for (const auto& batch : po->asked()) {
-      if (batch->header.producer_id == who.first) sequence = batch->header.base_sequence + batch->header.record_count;
+  auto clients_start_anew = [&] {  // from what is left
+    for (auto& [who, sequence] : oracle_.sequences) {
+      if (who.second != po->id()) continue;
+      sequence = 0;
+      for (const auto& batch : po->asked()) {
+        if (batch->header.producer_id == who.first) sequence = batch->header.base_sequence + batch->header.record_count;
+      }
     }
-  }
+  };
+  clients_start_anew();
   auto done = co_await partition->truncate_suffix(end);
-  if (done && !disk().dead()) po->settle(number);
+  if (disk().dead()) co_return;
+  if (done) {
+    po->settle(number);
+  } else if (done.error().code == Errc::offset_out_of_range || done.error().code == Errc::not_leader || done.error().code == Errc::corrupt) {
+    po->abort(number);
+    clients_start_anew();
+  }
 }
 
 void Life::advance_start_later(PartitionId id, Offset start) {

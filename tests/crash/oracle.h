@@ -50,6 +50,10 @@ class PartitionOracle {
   std::uint64_t truncate(Offset end) {
     return push({.cut = end});
   }
+  /// Operation `number` was refused before anything was written.
+  void abort(std::uint64_t number) {
+    std::erase_if(open_, [&](const Operation& o) { return o.number == number; });
+  }
   /// Operation `number` and all before it are durable.
   void settle(std::uint64_t number);
   /// Everything below `end` is durable: a high watermark, or a record in a reader's hands. Says nothing while a truncation

@@ -2,6 +2,7 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <array>
 
 #include "tests/crash/life.h"
 
@@ -246,6 +247,18 @@ Recovered recover_and_verify(const sim::DiskImage& image, const Setup& setup, Or
     }
   }
   if (!oracle.violations.empty()) return out;
+  if (expectation.check_twice) {
+    // Recovery is a function of the disk: the same image gives the same bytes.
+    std::array<std::uint64_t, 2> bytes{};
+    for (auto& hash : bytes) {
+      Oracle unheard;
+      Life alone{seed + 2, image, setup, unheard};
+      bool started = alone.start();
+      hash = alone.kill().hash();
+      if (!started) hash = 0;
+    }
+    if (bytes[0] == 0 || bytes[0] != bytes[1]) oracle.violation("two recoveries of one image leave different bytes");
+  }
   if (expectation.check_use && out.damaged_partitions == 0) {
     Life again{seed + 1, left, setup, oracle};
     if (!again.start()) {
@@ -266,10 +279,7 @@ Recovered recover_and_verify(const sim::DiskImage& image, const Setup& setup, Or
     Expectation same = expectation;
     Recovered second = again.verify(same);
     if (second.content != out.content) oracle.violation("a second recovery reads other bytes than the first");
-    sim::DiskImage twice = again.kill();
-    for (const auto& path : left.paths("/topics/")) {
-      if (!twice.files.contains(path) || !(twice.files.at(path) == left.files.at(path))) oracle.violation(fmt::format("a second recovery changes {}", path));
-    }
+    (void)again.kill();
   }
   return out;
 }
