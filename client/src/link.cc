@@ -78,6 +78,9 @@ void Link::on_hello(IncomingFrame& frame) {
   proto::HelloReply reply;
   if (!decode_control(frame.control, reply)) return protocol_error("the hello reply cannot be read");
   if (reply.major() != proto::kProtocolMajor) return protocol_error("protocol major version " + std::to_string(reply.major()) + " is not ours");
+  if (reply.frame_bytes_max() != 0 && reply.frame_bytes_max() < broker::limits::kFrameBytesBeforeHelloMax) {
+    return protocol_error("a frame limit of " + std::to_string(reply.frame_bytes_max()) + " bytes is too small for any batch");
+  }
   if (!broker_.cluster_id.empty() && reply.cluster_id() != broker_.cluster_id) {
     // Offsets and producer ids of one cluster mean nothing in another.
     return protocol_error(servers_[server_].to_string() + " now belongs to another cluster (" + reply.cluster_id() + ", before " + broker_.cluster_id + ")");

@@ -192,7 +192,7 @@ class Publisher final : public Part, public LinkListener, public std::enable_sha
   void settle_waiting(WaitingRecord record, const std::string& topic, const Error& error);
   void forget(std::uint64_t number);
   void fail_topic(Topic& topic, const Error& error);
-  void sweep();
+  bool sweep();  // false: nothing is pending
   void sweep(Topic& topic, TimePoint now);
   void arm_sweep();
   void fail_everything();

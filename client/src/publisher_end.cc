@@ -133,15 +133,16 @@ void Publisher::fail_topic(Topic& topic, const Error& error) {
 
 // Deadlines
 
+/// While anything is pending; an idle producer wakes nobody.
 void Publisher::arm_sweep() {
+  if (sweep_timer_.armed() || closed_) return;
   sweep_timer_.arm(Clock::now() + kSweep, [this] {
     auto alive = shared_from_this();
-    sweep();
-    if (!closed_) arm_sweep();
+    if (sweep()) arm_sweep();
   });
 }
 
-void Publisher::sweep() {
+bool Publisher::sweep() {
   std::vector<Topic*> all, grown;
   {
     Lock lock{mutex_};
@@ -161,6 +162,7 @@ void Publisher::sweep() {
   auto now = Clock::now();
   for (Topic* topic : all) sweep(*topic, now);
   check_closed();
+  return !all.empty();
 }
 
 Error Publisher::timed_out(const Topic&, const OutgoingBatch& batch) const {

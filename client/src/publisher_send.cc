@@ -50,7 +50,6 @@ void Publisher::start() {
     if (!self || self->closed_) return;
     self->listening_ = true;
     self->engine_->link().add_listener(*self);
-    self->arm_sweep();
   });
 }
 
@@ -204,6 +203,7 @@ Result<std::uint32_t> Publisher::choose_partition(Topic& topic, const RecordView
   if (record.partition) {
     if (*record.partition < 0 || static_cast<std::uint32_t>(*record.partition) >= count) {
       topic.refresh_at = {};  // perhaps it has grown: asked for with the next sweep
+      wake_loop();
       return std::unexpected(make_error(Errc::no_such_partition, topic.name + " has " + std::to_string(count) + " partitions, not one numbered " +
                                                                      std::to_string(*record.partition)));
     }

@@ -44,6 +44,7 @@ void Publisher::pump() {
     if (touched.empty() || touched.back() != &topic) touched.push_back(&topic);
   }
   if (closed_) return fail_everything();  // a sender got in while the publisher was closing
+  arm_sweep();
   for (Topic* topic : touched) run(*topic);
 }
 
@@ -133,6 +134,7 @@ void Publisher::transmit(Topic& topic, PartitionQueue& partition, BatchPtr batch
       return settle(partition, std::move(batch), to_error(encoded.error()));
     }
     batch->encoded = *std::move(encoded);
+    if (options_.compression != Compression::none) batch->builder = broker::codec::BatchBuilder{broker::codec::BatchOptions{}};  // frees the uncompressed block
   } else if (!batch->sent) {
     broker::codec::stamp_producer(batch->encoded.mutable_bytes(), stamp);
   }

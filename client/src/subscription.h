@@ -138,7 +138,7 @@ class Subscription final : public Part, public LinkListener, public StreamHandle
   Result<bool> open_chunk();
   bool read_record(Message& message);
   void end_reading(Lock& lock);
-  void drop(Lock& lock, ReadPartition& partition);
+  void drop(Lock& lock, ReadPartition& partition, bool errors_too);
   void give_back(Lock& lock, std::uint64_t records, std::uint64_t bytes);
   [[nodiscard]] bool finished_locked() const;
   [[nodiscard]] bool anything_locked() const;
@@ -169,6 +169,7 @@ class Subscription final : public Part, public LinkListener, public StreamHandle
 
   std::atomic<std::uint64_t> inside_{0};   // thread number of the caller inside, 0: none
   Reading reading_{};                      // the user's
+  std::optional<Error> later_error_{};     // likewise: met behind messages that were given first
 
   mutable std::mutex mutex_{};
   std::condition_variable changed_{};

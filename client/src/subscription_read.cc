@@ -98,7 +98,7 @@ Result<void> Subscription::damaged(ReadPartition& partition, std::int64_t offset
     give_up = partition.refetched && partition.refetch_offset == offset;
     partition.refetched = !give_up;
     partition.refetch_offset = offset;
-    drop(lock, partition);
+    drop(lock, partition, false);
     partition.fetch = offset;
     partition.moving = true;
     if (give_up) partition.stopped = true;
@@ -117,9 +117,9 @@ Result<void> Subscription::damaged(ReadPartition& partition, std::int64_t offset
 }
 
 /// Forgets what was received of a partition and not given to the user.
-void Subscription::drop(Lock& lock, ReadPartition& partition) {
+void Subscription::drop(Lock& lock, ReadPartition& partition, bool errors_too) {
   std::erase_if(queue_, [&](Chunk& chunk) {
-    if (chunk.partition != &partition || chunk.error) return false;
+    if (chunk.partition != &partition || (chunk.error && !errors_too)) return false;
     give_back(lock, chunk.records, chunk.bytes);
     --partition.queued;
     return true;
@@ -177,6 +177,7 @@ bool Subscription::read_record(Message& message) {
 
 /// The next message if there is one here.
 Result<bool> Subscription::take(Message& message) {
+  if (later_error_) return std::unexpected(*std::exchange(later_error_, std::nullopt));
   while (true) {
     if (reading_.partition) {
       if (closed_.load(std::memory_order_relaxed)) return std::unexpected(make_error(Errc::closed, "the consumer is closed"));
@@ -240,10 +241,9 @@ Result<std::vector<Message>> Subscription::next_batch(std::size_t max, Milliseco
     Message message;
     auto taken = take(message);
     if (!taken) {
-      if (!messages.empty() && !taken.error().retriable) {
+      if (!messages.empty()) {
         // The messages before the error are good: they come first, the error with the next call.
-        Lock lock{mutex_};
-        if (taken.error().code != Errc::closed) queue_.push_front({.partition = &partitions_.front(), .error = taken.error()}), ++partitions_.front().queued;
+        if (taken.error().code != Errc::closed) later_error_ = std::move(taken).error();
         return messages;
       }
       return std::unexpected(std::move(taken).error());
@@ -293,7 +293,7 @@ void Subscription::serve_waiter() {
   {
     Lock lock{mutex_};
     if (!waiter_) return;
-    if (!closed_ && !fatal_ && !reading_.partition && !anything_locked() && !finished_locked()) return;
+    if (!closed_ && !fatal_ && !later_error_ && !reading_.partition && !anything_locked() && !finished_locked()) return;
     waiter.swap(waiter_);
   }
   std::vector<Message> messages;
@@ -314,9 +314,8 @@ void Subscription::serve_waiter() {
     return;
   }
   if (!messages.empty() && error && error->code != Errc::closed) {
-    Lock lock{mutex_};
-    queue_.push_front({.partition = &partitions_.front(), .error = *std::move(error)});
-    ++partitions_.front().queued;
+    later_error_ = *std::move(error);
+    error.reset();
   }
   inside_.store(0, std::memory_order_release);
   if (waiter->one) {
@@ -342,7 +341,8 @@ Result<void> Subscription::move(std::vector<Move> moves) {
     }
     for (Move& one : moves) {
       ReadPartition& partition = *find(one.partition);
-      drop(lock, partition);
+      later_error_.reset();  // of a place that is left
+      drop(lock, partition, true);
       partition.start = one.to;
       if (!one.keep_until) partition.until = one.until;
       partition.fetch = partition.next = -1;
@@ -374,7 +374,7 @@ Result<void> Subscription::set_paused(std::span<const std::int32_t> partitions, 
       partition.paused = paused;
       if (paused) {
         // What is here would hold credit that the others need; it is fetched again when the partition goes on.
-        drop(lock, partition);
+        drop(lock, partition, false);
         if (partition.next >= 0) partition.fetch = partition.next;
         if (!partition.until || partition.fetch < *partition.until) partition.finished = false;
       } else {
