@@ -17,7 +17,7 @@ constexpr Duration kDrainGrace = 500ms;       // after the last answer, for the 
 }  // namespace
 
 Connection::Connection(Front& front, std::unique_ptr<io::Stream> stream)
-    : front_{front}, stream_{std::move(stream)}, peer_{stream_->peer()}, wire_{*stream_, front.runtime()},
+    : front_{front}, stream_{std::move(stream)}, peer_{stream_->peer()}, wire_{*stream_, front.runtime(), front.service().memory().pool(flow::Pool::replies)},
       reader_wake_{front.runtime().executor}, call_ended_{front.runtime().executor}, memory_wait_{*this}, alarm_{*this} {
   alarm_.fire = [](io::Timer* timer) noexcept { static_cast<Alarm*>(timer)->connection.on_alarm(); };
   memory_wait_.granted = [](flow::MemoryPool::Waiter* waiter, Result<flow::Reservation> outcome) noexcept {

@@ -78,6 +78,8 @@ class Connection {
   void arm();
   void on_alarm();
 
+  struct CallDeadline;
+
   // ---- connection_requests.cc: frames to calls
   void on_frame(const Frame& frame);
   void on_hello(const Frame& frame);
@@ -90,7 +92,8 @@ class Connection {
   template <class Request, class Reply>
   void start_call(const Frame& frame, proto::FrameType reply_type, Task<service::Answer<Reply>> (Connection::*handler)(std::uint64_t, Request));
   template <class Reply>
-  Task<void> run_call(Api api, std::uint64_t id, proto::FrameType reply_type, Task<service::Answer<Reply>> call, Held held);
+  Task<void> run_call(Api api, std::uint64_t id, proto::FrameType reply_type, Task<service::Answer<Reply>> call, Held held,
+                      std::shared_ptr<CallDeadline> deadline);
   Task<void> run_publish(std::shared_ptr<PublishStream> stream, std::uint64_t place, service::ProduceRequest request, Held held);
   void refuse_publish(PublishStream& stream, std::uint64_t place, service::Refusal refusal);
   void counted(Api api, Instant began, const service::Refusal* refusal);
@@ -110,6 +113,15 @@ class Connection {
   /// Errors: too_many, invalid_argument (the id is 0 or in use).
   [[nodiscard]] service::Answer<void> check_new_stream(std::uint64_t id);
 
+  /// The client's deadline of one call. When it passes first, the client is told so, and the answer is dropped when it comes.
+  struct CallDeadline : io::Timer {
+    CallDeadline(Connection& c, Api a, std::uint64_t call_id) : connection{c}, api{a}, id{call_id} {}
+    ~CallDeadline() { connection.front_.runtime().timers.disarm(*this); }
+    Connection& connection;
+    Api api;
+    std::uint64_t id;
+    bool passed = false;
+  };
   struct Alarm : io::Timer {
     explicit Alarm(Connection& c) : connection{c} {}
     Connection& connection;

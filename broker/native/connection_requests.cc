@@ -26,6 +26,18 @@ std::string shortened(std::string text) {
   return text;
 }
 
+/// Calls whose answer may come too late. Streams are opened and moved in step with the client, which waits for the answer.
+bool may_be_abandoned(Api api) {
+  switch (api) {
+    case Api::create_topic: case Api::alter_topic: case Api::delete_topic: case Api::delete_records: case Api::describe_topic:
+    case Api::list_offsets: return true;
+    case Api::hello: case Api::ping: case Api::metadata: case Api::open_producer: case Api::publish: case Api::close_producer:
+    case Api::subscribe: case Api::credit: case Api::seek: case Api::unsubscribe: case Api::other: case Api::count_: return false;
+  }
+  return false;
+}
+bool changes_something(Api api) { return api != Api::describe_topic && api != Api::list_offsets; }
+
 template <class T>
 Answer<T> failed(Refusal refusal) {
   return std::unexpected{std::move(refusal)};
@@ -168,20 +180,34 @@ void Connection::start_call(const Frame& frame, FrameType reply_type, Task<Answe
     wire_.send_error(id, refusal);
     return counted(api_of(frame.header.type), now(), &refusal);
   }
+  Api api = api_of(frame.header.type);
+  std::shared_ptr<CallDeadline> deadline;
+  if (request.call().deadline_ms() > 0 && may_be_abandoned(api)) {
+    deadline = std::make_shared<CallDeadline>(*this, api, id);
+    deadline->fire = [](io::Timer* timer) noexcept {
+      auto* self = static_cast<CallDeadline*>(timer);
+      self->passed = true;
+      Refusal refusal{changes_something(self->api) ? Errc::outcome_unknown : Errc::timeout, "the deadline passed before the answer"};
+      self->connection.wire_.send_error(self->id, refusal);
+    };
+    front_.runtime().timers.arm(*deadline, now() + std::chrono::milliseconds{request.call().deadline_ms()});
+  }
   ++calls_;
-  scope_.spawn(run_call(api_of(frame.header.type), id, reply_type, (this->*handler)(id, std::move(request)), std::move(held_)));
+  scope_.spawn(run_call(api, id, reply_type, (this->*handler)(id, std::move(request)), std::move(held_), std::move(deadline)));
 }
 
 template <class Reply>
-Task<void> Connection::run_call(Api api, std::uint64_t id, FrameType reply_type, Task<Answer<Reply>> call, Held) {
+Task<void> Connection::run_call(Api api, std::uint64_t id, FrameType reply_type, Task<Answer<Reply>> call, Held, std::shared_ptr<CallDeadline> deadline) {
   Instant began = now();
   Answer<Reply> answer = co_await std::move(call);
+  bool told = deadline && deadline->passed;
+  deadline.reset();
   if (answer) {
-    // Subscribing and opening send their reply themselves, in step with the stream's first frames.
-    if (reply_type != FrameType::subscribe_reply) wire_.send(reply_type, id, *answer);
+    // Subscribing sends its reply itself, in step with the stream's first frames.
+    if (!told && reply_type != FrameType::subscribe_reply) wire_.send(reply_type, id, *answer);
     counted(api, began, nullptr);
   } else {
-    wire_.send_error(id, answer.error());
+    if (!told) wire_.send_error(id, answer.error());
     counted(api, began, &answer.error());
   }
   after_call();

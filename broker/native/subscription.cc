@@ -6,6 +6,7 @@
 #include <charconv>
 #include <set>
 
+#include "io/wait.h"
 #include "model/record_batch.h"
 
 namespace tailrace::broker::native {
@@ -14,7 +15,8 @@ namespace {
 using service::Answer;
 using service::refuse;
 
-constexpr Duration kFetchWait = 60s;  // then the fetch is simply made again
+constexpr Duration kFetchWait = 60s;      // then the fetch is simply made again
+constexpr Duration kMemoryPatience = 100ms;  // asks again for memory even if nobody calls
 
 std::optional<Offset> offset_fact(const service::Refusal& refusal, std::string_view name) {
   for (const service::Fact& fact : refusal.facts) {
@@ -124,7 +126,16 @@ Task<void> Subscription::read(std::shared_ptr<Subscription> self, Reader* reader
       if (!self->handle(*reader, reply.error())) break;
       continue;
     }
+    auto memory = self->wire_.take_memory(reply->bytes);
+    if (!memory) {
+      // Memory for replies is used up: what was read is dropped, and read again when there is some.
+      reply = Answer<service::FetchReply>{};
+      io::WaitUntil room{self->wake_, self->runtime_, self->runtime_.clock.now() + kMemoryPatience};
+      (void)co_await room;
+      continue;
+    }
     self->deliver(*reader, *reply);
+    self->wire_.hold(*std::move(memory));
     co_await yield_to(self->runtime_.executor);  // other partitions and connections have their turn
   }
 }

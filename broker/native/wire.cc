@@ -1,6 +1,46 @@
 #include "native/wire.h"
 
+#include <algorithm>
+
 namespace tailrace::broker::native {
+
+Wire::Wire(io::Stream& stream, io::Runtime& runtime, flow::MemoryPool& replies)
+    : stream_{stream}, runtime_{runtime}, replies_{replies}, memory_wait_{*this}, wake_{runtime.executor} {
+  memory_wait_.granted = [](flow::MemoryPool::Waiter* waiter, Result<flow::Reservation> outcome) noexcept {
+    Wire& wire = static_cast<MemoryWait*>(waiter)->wire;
+    if (outcome) wire.granted_ = *std::move(outcome);
+    if (wire.on_written) wire.on_written();
+  };
+}
+
+Wire::~Wire() {
+  if (memory_wait_.linked) replies_.remove(memory_wait_);
+}
+
+std::optional<flow::Reservation> Wire::take_memory(std::uint64_t bytes) {
+  if (bytes == 0 || ended()) return flow::Reservation{};
+  bytes = std::min(bytes, replies_.limit());  // one larger batch passes alone
+  if (granted_.bytes() >= bytes) {
+    granted_.shrink_to(bytes);
+    return std::exchange(granted_, {});
+  }
+  granted_ = {};
+  Result<flow::Reservation> held = replies_.try_reserve(bytes);
+  if (held) return *std::move(held);
+  if (!memory_wait_.linked) {
+    memory_wait_.bytes = bytes;
+    (void)replies_.wait(memory_wait_).has_value();  // too many wait already: who asked asks again by itself
+  }
+  return std::nullopt;
+}
+
+void Wire::hold(flow::Reservation memory) {
+  if (memory && !outbox_.empty()) queued_.push_back({outbox_.sent_bytes() + outbox_.unsent_bytes(), std::move(memory)});
+}
+
+void Wire::give_back() {
+  while (!queued_.empty() && (cut_ || outbox_.sent_bytes() >= queued_.front().sent_by)) queued_.pop_front();
+}
 
 void Wire::send(proto::FrameType type, std::uint64_t id, const google::protobuf::MessageLite& control, std::span<const Slice> payload) {
   if (ended()) return;
@@ -28,10 +68,12 @@ Task<void> Wire::write_loop() {
       break;
     }
     outbox_.written();
+    give_back();
     if (on_written) on_written();
   }
   stream_.shut();  // ends the read as well
   finish_ = true;
+  queued_.clear();
   if (on_written) on_written();
 }
 
