@@ -180,6 +180,8 @@ class PartitionLog final : public Partition, public WalWriter::Listener {
   [[nodiscard]] Offset hot_begin() const { return hot_.empty() ? end_ : hot_.front().base; }
   Error corrupt_at(Offset offset, std::string what);
 
+  static constexpr int kFindAttempts = 8;
+  Task<Result<std::optional<OffsetAtTime>>> find_time_on_disk(std::int64_t time_ms);
   Task<Result<std::optional<OffsetAtTime>>> scan_for_time(ColdReader::Source source, std::uint32_t at, std::int64_t time_ms);
 
   // partition_cut.cc

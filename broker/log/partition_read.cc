@@ -209,7 +209,25 @@ Task<Result<void>> PartitionLog::read_cold(Offset from, ReadLimits limits, ReadR
 }
 
 Task<Result<std::optional<OffsetAtTime>>> PartitionLog::find_time(std::int64_t time_ms) {
-  TAILRACE_CO_TRY_VOID(usable());
+  for (int attempt = 0;; ++attempt) {
+    TAILRACE_CO_TRY_VOID(usable());
+    // Batches may leave memory while the disk is searched: they are in neither half then, and it is searched again.
+    Offset memory_begins = hot_begin();
+    TAILRACE_CO_TRY(auto found, co_await find_time_on_disk(time_ms));
+    if (found) co_return found;
+    if (memory_begins == hot_begin() || attempt == kFindAttempts) break;
+  }
+  for (std::size_t i = 0; i < hot_.size(); ++i) {
+    const HotBatch& b = hot_.at(i);
+    if (b.next > high_watermark_) break;
+    if (b.next <= log_start_) continue;
+    auto header = read_batch_header(b.bytes.bytes(), b.bytes.length);
+    if (header && header->max_timestamp >= time_ms) co_return OffsetAtTime{b.base, header->max_timestamp};
+  }
+  co_return std::optional<OffsetAtTime>{};
+}
+
+Task<Result<std::optional<OffsetAtTime>>> PartitionLog::find_time_on_disk(std::int64_t time_ms) {
   // Segments in order: the first whose maximum reaches the time. Then block by block, batch by batch.
   std::vector<Offset> bases;
   for (const SealedSegment& s : sealed_) bases.push_back(s.base);
@@ -238,13 +256,6 @@ Task<Result<std::optional<OffsetAtTime>>> PartitionLog::find_time(std::int64_t t
       if (hit) co_return hit;
     }
     break;  // the rest is in memory
-  }
-  for (std::size_t i = 0; i < hot_.size(); ++i) {
-    const HotBatch& b = hot_.at(i);
-    if (b.next > high_watermark_) break;
-    if (b.next <= log_start_) continue;
-    auto header = read_batch_header(b.bytes.bytes(), b.bytes.length);
-    if (header && header->max_timestamp >= time_ms) co_return OffsetAtTime{b.base, header->max_timestamp};
   }
   co_return std::optional<OffsetAtTime>{};
 }

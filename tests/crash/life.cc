@@ -149,6 +149,7 @@ bool Life::append_later(PartitionId id, Shape shape) {
   auto partition = open(id);
   if (!partition) return false;
   auto& po = oracle_.partition(id);
+  if (po.truncation_open()) return false;  // replication truncates what it has, then appends
   auto stored = std::make_shared<StoredBatch>();
   Slice batch = make_batch(id, shape, stored->values);
   auto header = read_batch_header(batch.bytes(), 1 * limits::kMiB);
