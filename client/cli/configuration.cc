@@ -30,8 +30,8 @@ Outcome<server_ns::LoadedConfig> load_configuration(const Context& context, cons
   auto loaded = server_ns::load_config(sources);
   if (!loaded) problems.insert(problems.end(), loaded.error().begin(), loaded.error().end());
   if (!problems.empty()) {
-    for (std::size_t i = 0; i + 1 < problems.size(); ++i) note(failure_line({problems[i].code, problems[i].message, {}, kUsage}, context.terminal.colour_stderr));
-    return failed(problems.back().code, problems.back().message, {}, kUsage);
+    for (std::size_t i = 0; i + 1 < problems.size(); ++i) note(failure_line({problems[i].code, problems[i].message, kNoHint, kUsage}, context.terminal.colour_stderr));
+    return failed(problems.back().code, problems.back().message, kNoHint, kUsage);
   }
   for (const auto& warning : loaded->warnings) context.warn(warning.message);
   return std::move(*loaded);

@@ -25,10 +25,13 @@ enum Exit : int {
   kInterrupted = 130,
 };
 
+/// For a message that says itself what to do next.
+inline constexpr const char* kNoHint = " ";
+
 struct Failure {
   Errc code = Errc::internal;
   std::string message;  ///< what, where and why; no full stop
-  std::string hint{};   ///< what to do next; empty: the code's own hint
+  std::string hint{};   ///< what to do next; empty: the code's own hint; kNoHint: none
   int exit_code = -1;   ///< -1: the code's own
   [[nodiscard]] int exit() const { return exit_code >= 0 ? exit_code : describe(code).exit_code; }
 };
