@@ -28,7 +28,7 @@ set(TAILRACE_USES_client base model codec proto)
 set(TAILRACE_USES_client_testing base model codec proto client)
 set(TAILRACE_USES_bench_load base model codec client)
 set(TAILRACE_USES_cli_base base model client)  # the part of cli that needs neither broker nor network
-set(TAILRACE_USES_cli cli_base base model codec proto client server server_config cluster log io io_threads io_uring shard bench_load)  # cluster: the table of topic keys, for config explain
+set(TAILRACE_USES_cli cli_base base model codec proto client server server_io server_config cluster log io io_threads io_uring shard bench_load)  # cluster: the table of topic keys, for config explain
 
 # tailrace_library(NAME log SOURCES a.cc HEADERS a.h DEPS tailrace::model tailrace::io [LIBS PkgConfig::x] [PRIVATE_LIBS y])
 # DEPS are rooms of ours and are checked; LIBS are other people's.

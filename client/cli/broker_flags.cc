@@ -61,6 +61,19 @@ void add_broker_commands(CLI::App& root, AllFlags& flags) {
   explain_key->footer("examples:\n  tailrace config explain wal.file_bytes\n  tailrace config explain topic");
   runs(explain_key, flags, [](Context& c, AllFlags& f) { return config_explain(c, f.server); });
 
+  auto* log = root.add_subcommand("log", "Look into data files, with the broker stopped");
+  log->require_subcommand(1);
+  auto* verify = log->add_subcommand("verify", "Re-check every file of a data directory; exit code 1 if any is damaged");
+  verify->add_option(kFileArgument, flags.log.path, "Data directory")->required()->type_name("");
+  add_common_flags(*verify, flags, false);
+  verify->footer("examples:\n  tailrace log verify /var/lib/tailrace");
+  runs(verify, flags, [](Context& c, AllFlags& f) { return log_verify(c, f.log); });
+  auto* dump = log->add_subcommand("dump", "Print a WAL, segment, index, snapshot or checkpoint, one JSON object a line");
+  dump->add_option(kFileArgument, flags.log.path, "File")->required()->type_name("");
+  add_common_flags(*dump, flags, false);
+  dump->footer("examples:\n  tailrace log dump .tailrace/shard-0/wal/00.log\n  tailrace log dump .tailrace/shard-0/checkpoint-0 | jq .");
+  runs(dump, flags, [](Context& c, AllFlags& f) { return log_dump(c, f.log); });
+
   auto* explain = root.add_subcommand("explain", "What an error code means and what to do");
   explain->add_option("CODE", flags.explain.code, "E2031, 2031 or no_such_topic; default: all")->type_name("");
   add_common_flags(*explain, flags, false);

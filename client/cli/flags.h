@@ -73,7 +73,6 @@ struct TailFlags {
 
 struct LogFlags {
   std::string path;
-  bool payloads = false;  ///< dump: decode records too
 };
 
 /// `server`, `dev` and `config`: where the broker's configuration comes from.

@@ -59,7 +59,7 @@ eventually "a receipt before" 5 grep -q '"line":1,' receipts
 kill -9 "$broker"; wait "$broker" 2>/dev/null
 address=$TAILRACE_SERVERS
 : >ready
-"$t" server --data data --listen "$address" --http-listen 127.0.0.1:0 >ready 2>>broker.log &
+"$t" server --data data --listen "$address" --http-listen 127.0.0.1:0 >ready 2>>broker.log 7>&- & # without the pipe: it would keep it open
 broker=$!
 echo after >&7
 eventually "a receipt after the restart" 20 grep -q '"line":2,' receipts
@@ -71,9 +71,22 @@ same "both records once" "$(printf 'before\nafter')" "$("$t" tail kept --from 10
 stop_broker
 
 exits 0 "log verify of a good directory" "$t" log verify data
-for f in data/node.toml data/shard-0/checkpoint data/shard-0/wal/0.log "$(find data/topics -name '*.log' | head -n 1)"; do
-  exits 0 "log dump $(basename "$f")" "$t" log dump "$f"
+holds "says what it saw" "2 partitions with 1,00" "$work/out"
+for f in data/shard-0/checkpoint-0 data/shard-0/wal/00.log $(find data/topics -type f); do
+  case $(basename "$f") in
+    *.log | *.idx | *.snap | *checkpoint-0) exits 0 "log dump $(basename "$f")" "$t" log dump "$f" ;;
+  esac
 done
+exits 2 "log dump of a file that is none of ours" "$t" log dump "$t"
+exits 3 "log verify of nothing" "$t" log verify data/missing
+# A flipped byte inside a record: found, named, and the rest is still looked at.
+segment=$(grep -lr '' --include=*.log data/topics | xargs grep -l after | head -n 1)
+at=$(grep -obUa after "$segment" | head -n 1 | cut -d: -f1)
+printf X | dd of="$segment" bs=1 seek="$at" conv=notrunc 2>/dev/null
+exits 1 "log verify finds a flipped byte" "$t" log verify data
+holds "names the file" "$segment" "$work/out"
+holds "says so in one line" "DAMAGED" "$work/out"
+exits 1 "log dump goes on past it, and exits 1" "$t" log dump "$segment"
 exits 3 "log dump of nothing" "$t" log dump data/missing
 
 "$t" dev --ephemeral --seed orders --listen 127.0.0.1:0 --http-listen 127.0.0.1:0 >ready 2>dev.err &
