@@ -80,6 +80,7 @@ void Connection::on_hello(const Frame& frame) {
   reply.set_cluster_id(front_.options().cluster_id);
   reply.set_node_id(front_.options().node.value());
   reply.set_software(front_.options().software);
+  for (const auto& feature : front_.options().features) reply.add_features(feature);
   reply.set_frame_bytes_max(limits::kFrameBytesMax);
   reply.set_streams_max(limits::kStreamsPerConnectionMax);
   reply.set_calls_in_flight_max(limits::kCallsInFlightPerConnectionMax);

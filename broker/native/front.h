@@ -33,6 +33,7 @@ struct FrontOptions {
   NodeId node{};
   std::string cluster_id;
   std::string software = "tailrace";          // for HelloReply
+  std::vector<std::string> features;          // for HelloReply
   std::string advertise_host;                 // empty: the address the client dialled
   std::uint16_t advertise_port = 0;
   std::chrono::milliseconds idle_timeout{300'000};

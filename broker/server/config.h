@@ -54,6 +54,7 @@ struct ServerOptions {
   std::uint32_t connections_per_address_max = 0;
   std::chrono::milliseconds idle_timeout{};
   std::uint32_t http_threads = 0;
+  bool auto_create_topics = false;
   std::chrono::milliseconds retention_interval{};
   LogLevel log_level = LogLevel::info;
   LogFormat log_format = LogFormat::automatic;

@@ -50,6 +50,8 @@ const Setting kSettings[] = {
      .meaning = "A connection that sends nothing for this long is closed; the SDK pings in time."},
     {.key = "http.threads", .kind = Kind::integer, .default_text = "2", .minimum = 1, .maximum = 64,
      .meaning = "Threads of the HTTP port, apart from the shards."},
+    {.key = "topics.auto_create", .kind = Kind::boolean, .default_text = "false", .default_dev = "true",
+     .meaning = "Tells clients that publishing to a topic that does not exist may create it, with one partition. `tailrace pub` does so."},
     {.key = "retention.interval", .kind = Kind::duration, .default_text = "10s", .minimum = 100, .maximum = kDay,
      .meaning = "How often retention_time and retention_bytes of topics are enforced."},
     {.key = "log.level", .kind = Kind::choice, .default_text = "info", .choices = "debug|info|warn|error", .meaning = "Least severe line that is written to stderr."},
@@ -174,6 +176,7 @@ ServerOptions options_from(const std::map<std::string, EffectiveValue, std::less
   out.connections_per_address_max = number("limits.connections_per_address");
   out.idle_timeout = duration("limits.idle_timeout");
   out.http_threads = number("http.threads");
+  out.auto_create_topics = text("topics.auto_create") == "true";
   out.retention_interval = duration("retention.interval");
   out.log_level = static_cast<LogLevel>(chosen("log.level", std::array<std::string_view, 4>{"debug", "info", "warn", "error"}));
   out.log_format = static_cast<LogFormat>(chosen("log.format", std::array<std::string_view, 3>{"auto", "logfmt", "json"}));

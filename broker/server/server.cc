@@ -161,6 +161,7 @@ Result<void> Server::Impl::start_listeners() {
   front_options.node = broker->node_id();
   front_options.cluster_id = broker->cluster_id();
   front_options.software = "tailrace/" TAILRACE_VERSION;
+  if (options.auto_create_topics) front_options.features.emplace_back("auto_create_topics");
   front_options.advertise_host = !options.advertise_host.empty() ? options.advertise_host : any_address ? "" : native_bound.host;
   front_options.advertise_port = port;
   front_options.idle_timeout = options.idle_timeout;

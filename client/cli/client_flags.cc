@@ -96,7 +96,7 @@ void add_pub(CLI::App& root, AllFlags& flags) {
   pub->add_option("--compression", f.compression, "none, lz4 or zstd")->check(one_of({"none", "lz4", "zstd"}))->type_name("none|lz4|zstd");
   pub->add_option("--linger", f.linger, "Gather records this long before a batch is sent (default 0: send when nothing is in flight)")->type_name("DURATION");
   pub->add_flag("--tombstone", f.tombstone, "Publish one record with the key and no value");
-  pub->add_flag("--create", f.create, "Create the topic, with one partition, if it does not exist");
+  pub->add_flag("--create", f.create, "Create the topic, with one partition, if it does not exist; a `tailrace dev` broker lets pub do so anyway");
   add_common_flags(*pub, flags, true);
   pub->footer(
       "examples:\n"

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 #include <poll.h>
 
+#include <algorithm>
 #include <condition_variable>
 #include <mutex>
 #include <thread>
@@ -148,7 +149,12 @@ Outcome<int> pub(Context& context, const PubFlags& flags) {
   if (!session) return std::unexpected(session.error());
   // Asked first: a topic that is not there is said before anything is read, with the names that are close.
   auto described = session->admin().describe_topic(flags.topic).get();
-  if (!described && described.error().code == Errc::no_such_topic && flags.create) {
+  auto may_create = [&] {
+    if (flags.create) return true;
+    auto cluster = session->admin().cluster().get();
+    return cluster && std::ranges::find(cluster->features, "auto_create_topics") != cluster->features.end();
+  };
+  if (!described && described.error().code == Errc::no_such_topic && may_create()) {
     auto created = session->admin().create_topic(flags.topic).get();
     if (!created && created.error().code != Errc::topic_exists) return std::unexpected(session->failure(created.error(), flags.topic));
     context.tell(fmt::format("created topic {} with 1 partition", flags.topic));

@@ -82,7 +82,7 @@ Outcome<int> dev(Context& context, const ServerFlags& flags) {
       sample.start(native);
       context.tell(fmt::format("\nThe topic orders gets a few events a second. Try:\n  tailrace tail orders{}\n  tailrace topic describe orders{}", servers, servers));
     } else {
-      context.tell(fmt::format("\nTry:\n  echo hello | tailrace pub greetings -k me --create{}\n  tailrace tail greetings --from start{}", servers, servers));
+      context.tell(fmt::format("\nTry:\n  echo hello | tailrace pub greetings -k me{}\n  tailrace tail greetings --from start{}", servers, servers));
     }
     context.tell("Ctrl-C stops it.");
   };

@@ -102,7 +102,7 @@ Task<ClusterDescription> Admin::cluster(bool include_internal) {
       FrameType::metadata, std::move(request), FrameType::metadata_reply, CallPolicy::repeat,
       [engine](const proto::MetadataReply& reply) -> Result<ClusterDescription> {
         const auto& broker = engine->link().broker();  // parse runs on the loop
-        ClusterDescription out{.cluster_id = broker.cluster_id, .connected_node = broker.node_id, .connected_to = broker.address, .software = broker.software};
+        ClusterDescription out{.cluster_id = broker.cluster_id, .connected_node = broker.node_id, .connected_to = broker.address, .software = broker.software, .features = broker.features};
         for (const auto& b : reply.brokers()) {
           detail::Server server{.host = b.host(), .port = static_cast<std::uint16_t>(b.port())};
           // No host: the address we dialled is the one to use.

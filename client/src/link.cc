@@ -88,6 +88,7 @@ void Link::on_hello(IncomingFrame& frame) {
   attempt_timer_.cancel();
   state_ = State::up;
   broker_ = {.cluster_id = reply.cluster_id(), .node_id = reply.node_id(), .software = reply.software(),
+             .features = {reply.features().begin(), reply.features().end()},
              .address = servers_[server_].to_string(), .frame_bytes_max = reply.frame_bytes_max(),
              .calls_in_flight_max = reply.calls_in_flight_max()};
   if (broker_.frame_bytes_max == 0) broker_.frame_bytes_max = broker::limits::kFrameBytesMax;

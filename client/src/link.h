@@ -53,6 +53,7 @@ struct BrokerFacts {
   std::string cluster_id{};
   std::int32_t node_id = 0;
   std::string software{};
+  std::vector<std::string> features{};
   std::string address{};
   std::size_t frame_bytes_max = 0;
   std::uint32_t calls_in_flight_max = 0;

@@ -95,6 +95,8 @@ eventually "dev gets ready" 20 grep -q '^ready ' ready
 export TAILRACE_SERVERS; TAILRACE_SERVERS=$(sed -n 's/^ready .*native=\([^ ]*\).*/\1/p' ready)
 eventually "dev prints URLs" 5 grep -q 'http://127.0.0.1' dev.err
 directory=$(sed -n 's/^data  *\([^ ]*\) .*/\1/p' dev.err)
+exits 0 "a dev broker creates topics on use" "$t" pub greetings hello -k me
+same "they are there" hello "$("$t" tail greetings -o raw -q)"
 eventually "the sample producer produces" 10 bash -c '[ "$("$0" tail orders -o raw -q | wc -l)" -ge 3 ]' "$t"
 kill -INT "$broker"; wait "$broker"
 same "Ctrl-C stops dev" 0 $?

@@ -112,6 +112,7 @@ struct ClusterDescription {
   std::int32_t connected_node = 0;
   std::string connected_to{};  ///< host:port
   std::string software{};      ///< of that broker
+  std::vector<std::string> features{};  ///< of that broker: "auto_create_topics" (publishing may create the topic), as in dev
   std::vector<BrokerDescription> brokers{};
   std::vector<TopicSummary> topics{};
 };
