@@ -3,9 +3,12 @@
 #include <signal.h>
 
 #include <cerrno>
+#include <condition_variable>
 #include <cstdio>
 #include <cstdlib>
 #include <ctime>
+#include <mutex>
+#include <thread>
 
 #include "base/log.h"
 #include "server/log_sink.h"
@@ -16,6 +19,7 @@ namespace tailrace::broker::server {
 namespace {
 
 constexpr std::chrono::milliseconds kHealthCheck{1'000};
+constexpr std::chrono::milliseconds kStopGrace{1'000};  // beyond shutdown.deadline, for what is nearly done
 
 /// SIGTERM and SIGINT of the whole process, taken one by one with a timeout. Threads that start later inherit the mask.
 class StopSignals {
@@ -37,6 +41,35 @@ class StopSignals {
 
  private:
   sigset_t set_{}, before_{};
+};
+
+/// A stop that does not come to its end, because a disk hangs, say, is ended by force: the next start recovers, as after a crash.
+class StopDeadline {
+ public:
+  explicit StopDeadline(std::chrono::milliseconds deadline) {
+    thread_ = std::thread{[this, deadline] {
+      std::unique_lock lock{mutex_};
+      if (changed_.wait_for(lock, deadline + kStopGrace, [this] { return stopped_; })) return;
+      log_error("server.stop_forced", "the stop did not end within {} ms; the process ends without the clean mark, the next start recovers", (deadline + kStopGrace).count());
+      std::_Exit(1);
+    }};
+  }
+  ~StopDeadline() {
+    {
+      std::lock_guard lock{mutex_};
+      stopped_ = true;
+    }
+    changed_.notify_one();
+    thread_.join();
+  }
+  StopDeadline(const StopDeadline&) = delete;
+  StopDeadline& operator=(const StopDeadline&) = delete;
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  bool stopped_ = false;
+  std::thread thread_;
 };
 
 /// During the drain a second signal ends the process at once: the data is safe either way, the next start recovers.
@@ -87,7 +120,11 @@ int run_server(const LoadedConfig& config, RunHooks hooks) {
   }
   tell_service_manager("STOPPING=1");
   SecondSignal second{signals};
-  bool clean = (*server)->stop(config.options.shutdown_deadline);
+  bool clean = false;
+  {
+    StopDeadline deadline{config.options.shutdown_deadline};
+    clean = (*server)->stop(config.options.shutdown_deadline);
+  }
   log_info("server.stopped", "{}", clean ? "clean" : "not clean: the next start recovers from the WAL");
   return exit_code;
 }

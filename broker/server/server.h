@@ -36,7 +36,8 @@ class Server {
   [[nodiscard]] HostPort native_address() const;  // as bound: the port is known even if 0 was asked for
   [[nodiscard]] HostPort http_address() const;
   [[nodiscard]] const std::vector<std::string>& io_backends() const;  // per shard: "io_uring" or "threads"
-  /// False: the deadline passed, or a log failed; the next start recovers from the WAL.
+  /// False: the deadline passed, or a log failed; the next start recovers from the WAL. Connections and calls are cut off
+  /// at the deadline; the logs' last writes are waited for (run_server ends the process if they hang).
   bool stop(std::chrono::milliseconds deadline);
   /// A log reported a failure that must end the process (a failed WAL write or sync): the reason, or empty.
   [[nodiscard]] std::string failure() const;
