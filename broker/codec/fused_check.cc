@@ -121,62 +121,75 @@ class BlockCrc {
 
 constexpr std::uint64_t kContinue = 0x8080808080808080, kNumber = 0x7f7f7f7f7f7f7f7f;
 
-/// The widths of a record's fields, as masks over the eight bytes at its start and the eight at its value length.
-struct Layout {
-  std::uint64_t checked = ~std::uint64_t{0};  // bits compared in every record; all and unequal: fits none
-  std::uint64_t wanted = 0;                   // their values, offset delta left out
-  std::uint64_t length = 0, timestamp = 0, offset = 0, key = 0;
+/// Where the numbers of a record's head, its first eight bytes, lie, as masks. Lengths are masked without their sign bit, so
+/// that PEXT gives the length itself; a null key's mask is empty.
+struct alignas(64) Layout {
+  std::uint64_t checked = 1;  // bits of the head compared in every record
+  std::uint64_t wanted = 1;   // their values, offset delta left out. These two alone fit only a record of negative length
+  std::uint64_t length = 0, key = 0;
+  std::uint64_t timestamp = 0, offset = 0;  // zig-zag as they are
   std::uint64_t length_bytes = 0, head_bytes = 0;
-  std::uint64_t value_checked = 0, value_wanted = 0, value = 0, value_bytes = 0;
 };
 
-constexpr std::uint64_t bits_between(unsigned from, unsigned to) {
-  return (to >= 64 ? ~std::uint64_t{0} : (std::uint64_t{1} << to) - 1) & ~((std::uint64_t{1} << from) - 1);
+/// Widths in bytes, together at most seven: the attributes take the eighth.
+struct Widths {
+  unsigned length = 0, timestamp = 0, offset = 0, key = 0;
+  bool key_null = false;
+};
+
+constexpr std::uint64_t bytes_at(unsigned from, unsigned count) {
+  return (count >= 8 ? ~std::uint64_t{0} : (std::uint64_t{1} << (8 * count)) - 1) << (8 * from);
+}
+constexpr std::uint64_t sign_bit(unsigned at) { return std::uint64_t{1} << (8 * at); }
+/// The continuation bits of a field: all its bytes but the last have one.
+constexpr std::uint64_t continued(unsigned at, unsigned count) { return bytes_at(at, count - 1) & kContinue; }
+
+constexpr Layout layout_with(Widths w) {
+  unsigned timestamp_at = w.length + 1, offset_at = timestamp_at + w.timestamp, key_at = offset_at + w.offset, end = key_at + w.key;
+  std::uint64_t key = bytes_at(key_at, w.key) & kNumber, offset = bytes_at(offset_at, w.offset) & kNumber;
+  Layout out;
+  // No negative length, attributes 0, the same signs; of a null (a zig-zag 1) everything.
+  out.checked = (bytes_at(0, end) & kContinue) | sign_bit(0) | bytes_at(w.length, 1) | offset | (w.key_null ? key : sign_bit(key_at));
+  out.wanted = continued(0, w.length) | continued(timestamp_at, w.timestamp) | continued(offset_at, w.offset) | continued(key_at, w.key) |
+               (w.key_null ? sign_bit(key_at) : 0);
+  out.length = bytes_at(0, w.length) & kNumber & ~sign_bit(0);
+  out.key = w.key_null ? 0 : key & ~sign_bit(key_at);
+  out.timestamp = bytes_at(timestamp_at, w.timestamp) & kNumber;
+  out.offset = offset;
+  out.length_bytes = w.length;
+  out.head_bytes = end;
+  return out;
 }
 
-/// A length's bits that must not change: its sign, and of a null all.
-constexpr std::uint64_t fixed_bits(std::uint64_t field, std::uint64_t word) {
-  std::uint64_t sign = field & -field;
-  return (word & sign) != 0 ? field : sign;
-}
+/// The bytes of the varint that begins with the lowest byte of `word`; above 8 when it does not end there.
+TAILRACE_FUSED_INLINE unsigned varint_width(std::uint64_t word) { return static_cast<unsigned>(_tzcnt_u64(~word & kContinue)) / 8 + 1; }
 
 /// The layout of the record at `at`, or one that fits nothing when its head takes more than eight bytes.
 [[gnu::noinline]] TAILRACE_FUSED Layout layout_of(const std::byte* at, const std::byte* end) {
-  Layout none;
-  if (end - at < 8) return none;
+  if (end - at < 8) return {};
   auto head = load_le<std::uint64_t>(at);
-  unsigned edge[6] = {};  // bit positions behind length, attributes, timestamp delta, offset delta, key length
+  unsigned edge[6] = {};  // bytes up to and with: length, attributes, timestamp delta, offset delta, key length
   std::uint64_t last = ~head & kContinue;
   for (int i = 1; i < 6; ++i, last &= last - 1) {
-    if (last == 0) return none;
-    edge[i] = static_cast<unsigned>(__builtin_ctzll(last)) + 1;
+    if (last == 0) return {};
+    edge[i] = static_cast<unsigned>(_tzcnt_u64(last)) / 8 + 1;
   }
-  if (edge[2] != edge[1] + 8) return none;
-  Layout out;
-  out.length = bits_between(0, edge[1]) & kNumber;
-  out.timestamp = bits_between(edge[2], edge[3]) & kNumber;
-  out.offset = bits_between(edge[3], edge[4]) & kNumber;
-  out.key = bits_between(edge[4], edge[5]) & kNumber;
-  out.length_bytes = edge[1] / 8;
-  out.head_bytes = edge[5] / 8;
-  std::uint64_t fixed = (bits_between(0, edge[5]) & kContinue) | fixed_bits(out.key, head);
-  out.checked = fixed | bits_between(edge[1], edge[2]) | out.offset | 1;  // attributes 0, length not negative
-  out.wanted = head & fixed;
-  std::uint64_t key_bytes = _pext_u64(head, out.key) >> 1;
-  if (static_cast<std::uint64_t>(end - at) < out.head_bytes + key_bytes + 8) return none;
-  auto value = load_le<std::uint64_t>(at + out.head_bytes + key_bytes);
-  last = ~value & kContinue;
-  if (last == 0) return none;
-  unsigned value_edge = static_cast<unsigned>(__builtin_ctzll(last)) + 1;
-  if (value_edge > 32) return none;
-  out.value = bits_between(0, value_edge) & kNumber;
-  out.value_checked = (bits_between(0, value_edge) & kContinue) | fixed_bits(out.value, value);
-  out.value_wanted = value & out.value_checked;
-  out.value_bytes = value_edge / 8;
-  // A null's length is 1 and nothing else: larger odd numbers are negative lengths.
-  if ((out.wanted & out.key & -out.key) != 0 && _pext_u64(out.wanted, out.key) != 1) return none;
-  if ((out.value_wanted & 1) != 0 && _pext_u64(out.value_wanted, out.value) != 1) return none;
-  return out;
+  if (edge[2] != edge[1] + 1) return {};
+  return layout_with({.length = edge[1], .timestamp = edge[3] - edge[2], .offset = edge[4] - edge[3], .key = edge[5] - edge[4],
+                      .key_null = (head & sign_bit(edge[4])) != 0});
+}
+
+/// What most batches begin with: a length of one to three bytes, everything else in one byte.
+constexpr std::array<Layout, 6> kFirstLayouts{layout_with({1, 1, 1, 1, false}), layout_with({1, 1, 1, 1, true}),
+                                              layout_with({2, 1, 1, 1, false}), layout_with({2, 1, 1, 1, true}),
+                                              layout_with({3, 1, 1, 1, false}), layout_with({3, 1, 1, 1, true})};
+
+/// A guess at a batch's first record; a wrong one costs time only.
+TAILRACE_FUSED_INLINE const Layout& first_layout(Bytes records) {
+  if (records.size() < 8) return kFirstLayouts[0];
+  auto head = load_le<std::uint64_t>(records.data());
+  unsigned length_width = std::min(varint_width(head), 3u);
+  return kFirstLayouts[2 * (length_width - 1) + (head >> (8 * (length_width + 3)) & 1)];
 }
 
 struct OneRecord {
@@ -195,56 +208,112 @@ struct OneRecord {
 /// Below this the lower bound of timestamps could be crossed by a delta of the fast walk (at most 28 bits).
 constexpr std::int64_t kBaseTimestampMin = std::int64_t{1} << 28;
 
-class Walk {
- public:
-  TAILRACE_FUSED_INLINE Walk(Bytes records, std::int64_t base_timestamp)
-      : at_{records.data()}, end_{records.data() + records.size()}, base_timestamp_{base_timestamp} {}
+/// The record before, as a guess at this one: equal lengths of record, key and value. One comparison then finds a record
+/// good, and the next one can be begun at once, where else its place is known only some 10 cycles later: load, PEXT, two
+/// additions. Wrong guesses cost more than they bring, so a few of them in a batch end the guessing.
+struct Twin {
+  std::uint64_t checked = 1, wanted = 1;  // as in Layout, and the lengths
+  std::uint64_t size = ~std::uint64_t{0} >> 8, value_at = 0;  // beyond every end
+  std::uint64_t value_checked = 0, value_wanted = 0;
+};
 
-  /// False: the record is not good, or not for us to judge.
-  TAILRACE_FUSED_INLINE bool step() {
-    if (ordinary()) [[likely]] return true;
-    layout_ = layout_of(at_, end_);
-    if (ordinary()) return true;
-    OneRecord one = read_one(at_, end_, index_, base_timestamp_);
-    if (!one.next) return false;
-    at_ = one.next;
-    ++index_;
-    newest_ = std::max(newest_, one.timestamp_delta);
-    return true;
+/// The length of a value, from the eight bytes that begin with it: no two neighbours need the same width here.
+struct ValueLength {
+  std::uint64_t mask, width, length;
+  bool good;
+  TAILRACE_FUSED_INLINE explicit ValueLength(std::uint64_t word) {
+    std::uint64_t last = ~word & kContinue & bytes_at(0, 4);  // lowest bit: the last byte's
+    mask = (last ^ (last - 1)) & kNumber;
+    std::uint64_t number = _pext_u64(word, mask);
+    width = _tzcnt_u64(last) / 8 + 1;
+    length = number / 2;
+    good = last != 0 && ((number & 1) == 0 || number == 1);  // a zig-zag 1 is a null, other odd numbers are negative
   }
-  TAILRACE_FUSED_INLINE bool at_end() const { return at_ == end_; }
-  /// The largest timestamp delta seen if any was not negative, else some negative number.
-  TAILRACE_FUSED_INLINE std::int64_t newest() const { return newest_; }
+};
 
- private:
-  /// Takes the record if it has the layout at hand, no headers, and lengths that add up; changes nothing otherwise.
+/// A walk's place. Small, and never handed out by address, so that all of it stays in registers.
+struct Walk {
+  const std::byte* at;
+  const std::byte* end;
+  std::uint64_t twice_index = 0;      // as zig-zag writes it
+  std::int64_t newest = INT64_MIN;    // largest timestamp delta, exact if not negative
+  int twins_left = 6;
+  Layout layout;
+  Twin twin{};
+
+  [[nodiscard]] TAILRACE_FUSED_INLINE bool leaves_eight(std::uint64_t size) const {
+    return reinterpret_cast<std::uintptr_t>(at) + size <= reinterpret_cast<std::uintptr_t>(end) - 8;
+  }
+
+  /// Takes one record that is not the batch's last, if it has the layout at hand, no headers, and lengths that add up.
+  /// Otherwise changes nothing. At least eight bytes lie behind `at`, and so they do afterwards.
   TAILRACE_FUSED_INLINE bool ordinary() {
-    auto left = static_cast<std::uint64_t>(end_ - at_);
-    if (left < 8) return false;
-    auto head = load_le<std::uint64_t>(at_);
-    std::uint64_t offset = _pdep_u64(static_cast<std::uint64_t>(index_) << 1, layout_.offset);
-    if (((head ^ (layout_.wanted | offset)) & layout_.checked) != 0) return false;
-    std::uint64_t size = layout_.length_bytes + (_pext_u64(head, layout_.length) >> 1);
-    std::uint64_t value_at = layout_.head_bytes + (_pext_u64(head, layout_.key) >> 1);
-    if (size > left || value_at + 8 > left) return false;
-    auto value = load_le<std::uint64_t>(at_ + value_at);
-    if (((value ^ layout_.value_wanted) & layout_.value_checked) != 0) return false;
-    std::uint64_t headers_at = value_at + layout_.value_bytes + (_pext_u64(value, layout_.value) >> 1);
-    if (headers_at + 1 != size || at_[headers_at] != std::byte{0}) return false;
-    // Rotating a zig-zag number right by one gives it back if it is not negative, and something negative if it is.
-    auto delta = static_cast<std::int64_t>(std::rotr(_pext_u64(head, layout_.timestamp), 1));
-    newest_ = std::max(newest_, delta);
-    at_ += size;
-    ++index_;
+    auto head = load_le<std::uint64_t>(at);
+    std::uint64_t numbers = head ^ _pdep_u64(twice_index, layout.offset);
+    if (((numbers ^ twin.wanted) & twin.checked) == 0) {
+      if (!leaves_eight(twin.size)) [[unlikely]] return false;
+      const std::byte* next = at + twin.size;
+      if (((load_le<std::uint64_t>(at + twin.value_at) ^ twin.value_wanted) & twin.value_checked) != 0 || next[-1] != std::byte{0}) [[unlikely]] return false;
+      see(head);
+      at = next;
+      return true;
+    }
+    if (((numbers ^ layout.wanted) & layout.checked) != 0) [[unlikely]] return false;
+    std::uint64_t size = layout.length_bytes + _pext_u64(head, layout.length);
+    if (!leaves_eight(size)) [[unlikely]] return false;
+    std::uint64_t value_at = layout.head_bytes + _pext_u64(head, layout.key);
+    if (value_at >= size) [[unlikely]] return false;
+    auto word = load_le<std::uint64_t>(at + value_at);
+    ValueLength value(word);
+    if (!value.good || value_at + value.width + value.length + 1 != size || at[size - 1] != std::byte{0}) [[unlikely]] return false;
+    see(head);
+    at += size;
+    if (twins_left > 0) {
+      --twins_left;
+      twin = {};
+      if (twins_left > 0) {
+        twin.checked = layout.checked | layout.length | layout.key;
+        twin.wanted = layout.wanted | (head & (layout.length | layout.key));
+        twin.size = size;
+        twin.value_at = value_at;
+        twin.value_checked = value.mask | (kContinue & (value.mask | value.mask << 1));
+        twin.value_wanted = word & twin.value_checked;
+      }
+    }
     return true;
   }
 
-  const std::byte* at_;
-  const std::byte* end_;
-  std::int64_t base_timestamp_;
-  std::int64_t newest_ = INT64_MIN;
-  std::int32_t index_ = 0;
-  Layout layout_{};
+  /// The same for the batch's last record, which ends where the batch does.
+  TAILRACE_FUSED_INLINE bool ordinary_last() {
+    auto left = static_cast<std::uint64_t>(end - at);
+    if (left < 8) return false;
+    auto head = load_le<std::uint64_t>(at);
+    std::uint64_t offset = _pdep_u64(twice_index, layout.offset);
+    std::uint64_t size = layout.length_bytes + _pext_u64(head, layout.length);
+    std::uint64_t value_at = layout.head_bytes + _pext_u64(head, layout.key);
+    if (((head ^ offset ^ layout.wanted) & layout.checked) != 0 || size != left || value_at + 8 > left) return false;
+    ValueLength value(load_le<std::uint64_t>(at + value_at));
+    if (!value.good || value_at + value.width + value.length + 1 != size || at[size - 1] != std::byte{0}) return false;
+    see(head);
+    at += size;
+    return true;
+  }
+
+  /// Takes whatever record is next, and tries to know the layout of what follows. False: not good.
+  TAILRACE_FUSED_INLINE bool any(std::int64_t base_timestamp) {
+    OneRecord one = read_one(at, end, static_cast<std::int32_t>(twice_index / 2), base_timestamp);
+    if (!one.next) return false;
+    at = one.next;
+    newest = std::max(newest, one.timestamp_delta);
+    twice_index += 2;
+    return true;
+  }
+
+  /// Rotating a zig-zag number right by one gives it back if it is not negative, and something negative if it is.
+  TAILRACE_FUSED_INLINE void see(std::uint64_t head) {
+    newest = std::max(newest, static_cast<std::int64_t>(std::rotr(_pext_u64(head, layout.timestamp), 1)));
+    twice_index += 2;
+  }
 };
 
 bool processor_has_it() {
@@ -254,32 +323,53 @@ bool processor_has_it() {
 }
 const bool kAvailable = processor_has_it();
 
+/// Up to here a processor's reorder buffer (some 500 operations, 14 to a block) takes the walk in beside the folding.
+constexpr std::size_t kBlocksInFlight = 16;
+
 TAILRACE_FUSED FusedCheck fused_check_here(Bytes batch, std::int32_t record_count, std::int64_t base_timestamp, std::int64_t max_timestamp) {
   BlockCrc crc(batch.subspan(layout::kAttributes));
-  Walk walk(batch.subspan(layout::kHeaderBytes), base_timestamp);
-  bool good = record_count > 0 && base_timestamp >= kBaseTimestampMin;
-  std::size_t records = good ? static_cast<std::size_t>(record_count) : 0;
+  Bytes records = batch.subspan(layout::kHeaderBytes);
+  if (record_count < 1 || base_timestamp < kBaseTimestampMin || (record_count > 1 && records.size() < 8)) {
+    crc.fold(crc.blocks());
+    return {crc.finish(), false};
+  }
+  Walk walk{.at = records.data(), .end = records.data() + records.size(), .layout = first_layout(records)};
+  const std::uint64_t last = 2 * (static_cast<std::uint64_t>(record_count) - 1);  // in twice_index
   // Neither waits for the other's place in the bytes: they only share the instruction stream, in a fixed proportion so
   // that the loops' branches can be predicted.
-  std::size_t blocks_a_turn = 1, records_a_turn = 1;
-  if (records > 0) {
-    if (crc.blocks() >= records) blocks_a_turn = crc.blocks() / records;
-    else records_a_turn = crc.blocks() > 0 ? records / crc.blocks() : records;
-  }
-  while (good && crc.blocks() >= blocks_a_turn && records >= records_a_turn) {
-    crc.fold(blocks_a_turn);
-    for (std::size_t i = 0; i < records_a_turn; ++i) {
-      if (!walk.step()) [[unlikely]] {
-        good = false;
-        break;
-      }
+  std::uint64_t count = static_cast<std::uint64_t>(record_count), blocks_a_turn = 1, records_a_turn = 1;
+  if (crc.blocks() <= kBlocksInFlight) crc.fold(crc.blocks());
+  else if (crc.blocks() >= count) blocks_a_turn = crc.blocks() / count;
+  else records_a_turn = count / crc.blocks();
+
+  bool good = true;
+  std::uint64_t known = ~std::uint64_t{0};  // the record whose layout was looked up last
+  for (;;) {
+    bool stuck = false;
+    while (walk.twice_index + 2 * records_a_turn <= last && crc.blocks() >= blocks_a_turn) {
+      crc.fold(blocks_a_turn);
+      std::uint64_t stop = walk.twice_index + 2 * records_a_turn;
+      do stuck = !walk.ordinary();
+      while (!stuck && walk.twice_index != stop);
+      if (stuck) break;
     }
-    records -= records_a_turn;
+    if (!stuck) {
+      while (walk.twice_index != last && !stuck) stuck = !walk.ordinary();
+      if (!stuck) break;
+    }
+    if (known != walk.twice_index) {
+      known = walk.twice_index;
+      walk.layout = layout_of(walk.at, walk.end);
+      walk.twin = {};
+    } else if (!walk.any(base_timestamp) || (walk.twice_index != last && walk.end - walk.at < 8)) {
+      good = false;
+      break;
+    }
   }
   crc.fold(crc.blocks());
-  for (; good && records > 0; --records) good = walk.step();
   std::int64_t newest = 0;
-  good = good && walk.at_end() && walk.newest() >= 0 && !__builtin_add_overflow(base_timestamp, walk.newest(), &newest) && newest == max_timestamp;
+  good = good && (walk.ordinary_last() || walk.any(base_timestamp)) && walk.at == walk.end && walk.newest >= 0 &&
+         !__builtin_add_overflow(base_timestamp, walk.newest, &newest) && newest == max_timestamp;
   return {crc.finish(), good};
 }
 

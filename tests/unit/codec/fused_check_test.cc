@@ -54,6 +54,17 @@ TEST(FusedCheck, ComputesTheSameCrcAtEveryLength) {
 // Knowing nothing would always be right and never fast: ordinary batches are recognised, with and without headers.
 TEST(FusedCheck, RecognisesGoodBatches) {
   if (!fused_check_available()) GTEST_SKIP() << "this processor has no AVX-512 and VPCLMULQDQ";
+  // Sizes on both sides of 64 bytes, where the lengths of record and value change their width from one to the next.
+  BatchBuilder builder{{.bytes_max = limits::kMiB}};
+  Random random{9};
+  std::string text(200, 't');
+  for (int i = 0; i < 3000; ++i) {
+    ASSERT_TRUE(builder.add({.timestamp = kNow + i, .key = as_bytes(text).first(8), .value = as_bytes(text).first(random.between(40, 140)), .headers = {}}));
+  }
+  auto varied = builder.finish();
+  ASSERT_TRUE(varied);
+  EXPECT_TRUE(fused(varied->bytes()).records_good);
+
   for (int records : {1, 2, 3, 40, 63, 64, 65, 66, 500, 8300}) {
     for (bool headers : {false, true}) {
       Slice batch = batch_of(records, headers);
