@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "base/log.h"
+#include "base/planted.h"
 #include "log/partition_log.h"
 
 namespace tailrace::broker::log {
@@ -79,7 +80,9 @@ Task<Result<std::shared_ptr<SegmentIndex>>> PartitionLog::rebuild_index(Offset b
     auto head = co_await shard_.cold.read(source, at, batch_layout::kHeaderBytes, true);
     if (!head || head->length < batch_layout::kHeaderBytes) break;
     auto header = read_batch_header(head->bytes(), limits::kMessageBytesCeiling);
-    if (!header || header->base_offset != index->next() || at + header->total_bytes() > source.end) break;
+    // The planted decoder bug, as in scan_segment().
+    if (planted(PlantedBug::decoder_length) && header) static_cast<void>(batch_crc(Bytes{head->bytes().data(), header->total_bytes()}));
+    if (!header || !header->offsets_make_sense() || header->base_offset != index->next() || at + header->total_bytes() > source.end) break;
     auto batch = co_await shard_.cold.read(source, at, static_cast<std::uint32_t>(header->total_bytes()), true);
     if (!batch || batch->length < header->total_bytes() || batch_crc(batch->bytes()) != header->crc) break;
     index->add(*header, batch->bytes(), last_append_ms_);

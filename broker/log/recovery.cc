@@ -78,7 +78,7 @@ class Replay {
     switch (h.type) {
       case FrameType::batch: {
         auto header = read_batch_header(frame.payload.bytes(), limits::kMessageBytesCeiling);
-        if (!header || header->total_bytes() != frame.payload.length) return;
+        if (!header || header->total_bytes() != frame.payload.length || !header->offsets_make_sense()) return;
         last_batch_[s.number] = h.sequence;
         Offset next = header->next_offset();
         // A file that failed was given up, and its batches logged again under their new place.

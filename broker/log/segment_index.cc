@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "base/crc32c.h"
+#include "base/planted.h"
 
 namespace tailrace::broker::log {
 namespace {
@@ -112,7 +113,8 @@ Result<SegmentIndex::Decoded> SegmentIndex::decode(Bytes bytes) {
   auto count = load_le<std::uint32_t>(p + 60);
   auto extra = load_le<std::uint32_t>(p + 64);
   std::uint64_t total = kIndexHeaderBytes + std::uint64_t{count} * sizeof(IndexEntry) + extra + 4;
-  if (version != kVersion || flags > 1 || total != bytes.size()) return fail(Errc::corrupt, "index: version, flags or length");
+  bool fits = total == bytes.size() || planted(PlantedBug::decoder_length);
+  if (version != kVersion || flags > 1 || !fits) return fail(Errc::corrupt, "index: version, flags or length");
   if (load_le<std::uint32_t>(p + bytes.size() - 4) != crc32c(bytes.first(bytes.size() - 4))) return fail(Errc::corrupt, "index: CRC");
   Decoded out;
   SegmentIndex& index = out.index;

@@ -102,6 +102,7 @@ Result<void> WalScanner::scan_file(const WalFileFound& file, const Contents& con
     Bytes rest = bytes.subspan(static_cast<std::size_t>(at), static_cast<std::size_t>(end - at));
     auto decoded = may_be_frame(rest) ? decode_frame_header(rest, header.salt) : fail(Errc::corrupt);
     bool ours = decoded && decoded->file_sequence == static_cast<std::uint32_t>(header.sequence) && decoded->stored_bytes() <= rest.size();
+    if (planted(PlantedBug::decoder_length) && decoded) ours = true;
     if (planted(PlantedBug::accept_stale_frame) && decoded) ours = decoded->stored_bytes() <= rest.size();
     if (!ours || (expected_ != 0 && decoded->sequence < expected_)) {
       std::uint64_t boundary = align_down(at) + limits::kWalBlock;

@@ -48,6 +48,10 @@ struct BatchHeader {
   std::int32_t record_count = 0;
 
   [[nodiscard]] std::size_t total_bytes() const { return static_cast<std::size_t>(length) + batch_layout::kLengthPrefix; }
+  /// Stored bytes can say anything: last_offset() and next_offset() are for headers of which this holds.
+  [[nodiscard]] bool offsets_make_sense() const {
+    return base_offset.value() >= 0 && last_offset_delta >= 0 && base_offset.value() < INT64_MAX - std::int64_t{last_offset_delta};
+  }
   [[nodiscard]] Offset last_offset() const { return base_offset + last_offset_delta; }
   [[nodiscard]] Offset next_offset() const { return base_offset + (std::int64_t{last_offset_delta} + 1); }
   [[nodiscard]] Compression compression() const {
