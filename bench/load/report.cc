@@ -99,7 +99,7 @@ std::string text_report(const Conditions& c, std::span<const RunResult> runs) {
   std::string out = fmt::format(
       "bench {}  {}  durability {}  compression {}  {} B/record  {} partitions  {} producers\n"
       "on {}  topic {}  commit {}  kernel {}\n",
-      c.kind, c.open_loop ? "open loop: latency from the intended send time" : "closed by the window (--max): latency holds at this load only", c.durability, c.compression,
+      c.kind, c.kind == "sub" ? "reading a whole topic as fast as it comes" : c.open_loop ? "open loop: latency from the intended send time" : "closed by the window (--max): latency holds at this load only", c.durability, c.compression,
       c.record_bytes, c.partitions, c.producers, c.servers, c.topic, c.commit, c.kernel);
   out += fmt::format("{:>10} {:>12} {:>9}", "offered", "records/s", "MB/s");
   for (const auto& q : kQuantiles) out += fmt::format(" {:>10}", q.name);

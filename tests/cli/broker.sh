@@ -56,6 +56,9 @@ publisher=$!
 exec 7>pipe
 echo before >&7
 eventually "a receipt before" 5 grep -q '"line":1,' receipts
+"$t" tail kept --from end -o raw >followed 2>follow.err &
+follower=$!
+eventually "following shows what is published" 5 bash -c '"$0" pub kept probe -q; grep -q probe followed' "$t"
 kill -9 "$broker"; wait "$broker" 2>/dev/null
 address=$TAILRACE_SERVERS
 : >ready
@@ -63,11 +66,14 @@ address=$TAILRACE_SERVERS
 broker=$!
 echo after >&7
 eventually "a receipt after the restart" 20 grep -q '"line":2,' receipts
+eventually "following goes on after the restart" 20 grep -q after followed
+kill -INT $follower; wait $follower 2>/dev/null
 exec 7>&-
 wait $publisher
 same "pub ends well" 0 $?
 holds "the lost connection was told" "warn" pub.err
-same "both records once" "$(printf 'before\nafter')" "$("$t" tail kept --from 1000 -o raw -q)"
+same "both records once" "$(printf 'before\nafter')" "$("$t" tail kept --from 1000 -o raw -q | grep -v probe)"
+same "what was followed came once each" 1 "$(grep -c after followed)"
 stop_broker
 
 exits 0 "log verify of a good directory" "$t" log verify data
@@ -89,6 +95,7 @@ holds "says so in one line" "DAMAGED" "$work/out"
 exits 1 "log dump goes on past it, and exits 1" "$t" log dump "$segment"
 exits 3 "log dump of nothing" "$t" log dump data/missing
 
+: >ready  # or the wait below could still see the last broker's line
 "$t" dev --ephemeral --seed orders --listen 127.0.0.1:0 --http-listen 127.0.0.1:0 >ready 2>dev.err &
 broker=$!
 eventually "dev gets ready" 20 grep -q '^ready ' ready
