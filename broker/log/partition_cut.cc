@@ -18,8 +18,9 @@ Task<Result<void>> PartitionLog::advance_log_start(Offset start) {
   if (start <= log_start_) co_return Result<void>{};
   FrameHeader header = frame(FrameType::log_start);
   header.base_offset = start;
+  // In force at once: a checkpoint taken before this coroutine goes on must not miss it.
+  log_start_ = start;
   TAILRACE_CO_TRY_VOID(co_await shard_.wal.wait_durable(shard_.wal.append(header, {}, this)));
-  if (start > log_start_) log_start_ = start;
   std::erase_if(holes_, [&](const Hole& h) { return h.to > h.from && h.to <= log_start_; });
   advanced_.notify_all();
   auto dropped = co_await drop_segments_below(log_start_);
@@ -83,15 +84,16 @@ Task<Result<void>> PartitionLog::truncate_suffix(Offset end) {
   if (end < log_start_) co_return fail(Errc::offset_out_of_range, "below log start");
   if (truncating_) co_return fail(Errc::not_leader, "another truncation is running");
   truncating_ = true;  // no append between here and the cut
-  auto held = co_await lock_.acquire();  // drains segment writes: a late one must not land over new bytes
-  auto done = co_await truncate_locked(end);
+  auto done = co_await truncate(end);
   truncating_ = false;
+  cut_frame_ = 0;
+  before_cut_.reset();
   release_committed();
   advanced_.notify_all();
   co_return done;
 }
 
-Task<Result<void>> PartitionLog::truncate_locked(Offset end) {
+Task<Result<void>> PartitionLog::truncate(Offset end) {
   TAILRACE_CO_TRY_VOID(co_await shard_.wal.wait_durable(shard_.wal.last_appended()));
   // Where the cut lies: in memory, or behind a batch on disk.
   std::size_t hot = hot_.find(end);
@@ -120,12 +122,16 @@ Task<Result<void>> PartitionLog::truncate_locked(Offset end) {
   header.base_offset = cut;
   header.segment_base = segment;
   header.position = position;
-  std::uint64_t sequence = shard_.wal.append(header, {}, this);
-  TAILRACE_CO_TRY_VOID(co_await shard_.wal.wait_durable(sequence));
+  cut_frame_ = shard_.wal.append(header, {}, this);
+  TAILRACE_CO_TRY_VOID(co_await shard_.wal.wait_durable(cut_frame_));
+  // Drains segment writes: a late one must not land over new bytes. Not before: whoever frees WAL files needs this lock.
+  auto held = co_await lock_.acquire();
+  TAILRACE_CO_TRY_VOID(usable());
 
   // From here on the log ends at the cut. The files follow; then everything is laid anew, as after a start.
   RecoveredPartition rest;
   rest.state = checkpoint();
+  before_cut_ = rest.state;
   rest.truncated = true;
   rest.end = cut;
   for (std::size_t i = 0; i < hot_.size() && hot_.at(i).next <= cut; ++i) {
@@ -148,6 +154,8 @@ Task<Result<void>> PartitionLog::truncate_locked(Offset end) {
       if (!gone && gone.error().code != Errc::not_found) co_return gone;
     }
   }
+  auto synced = co_await shard_.runtime.files.sync_directory(folder());
+  if (!synced && synced.error().code != Errc::not_found) co_return synced;
   auto file = co_await shard_.files.get(key_of(segment), segment_path(folder(), segment, "log"), false);
   if (file) {
     auto size = (*file)->size();
@@ -198,13 +206,13 @@ Task<Result<void>> PartitionLog::skip_damage() {
     if (!h.accepted) open.push_back(h);
   }
   if (open.empty()) co_return Result<void>{};
+  for (Hole& h : holes_) h.accepted = true;
   Buffer payload = Buffer::allocate(open.size() * 16);
   for (std::size_t i = 0; i < open.size(); ++i) {
     store_le(payload.data() + 16 * i, open[i].from.value());
     store_le(payload.data() + 16 * i + 8, open[i].to.value());
   }
   TAILRACE_CO_TRY_VOID(co_await shard_.wal.wait_durable(shard_.wal.append(frame(FrameType::skip_damage), Slice::whole(std::move(payload)), this)));
-  for (Hole& h : holes_) h.accepted = true;
   Offset end = end_;
   for (const Hole& h : holes_) {
     if (h.from == end_) end = std::max(end, h.to);

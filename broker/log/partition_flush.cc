@@ -207,14 +207,29 @@ Task<Result<void>> PartitionLog::settle(std::uint64_t boundary) {
   for (int round = 0; round < kSettleRounds; ++round) {
     auto needed = needed_frame();
     if (!needed || *needed >= boundary || removed_) co_return Result<void>{};
+    if (cut_frame_ != 0) {
+      // A truncation is on its way. What it will cut must not be logged again behind its frame; everything is durable, so the
+      // segment can take it. Once its frame is durable it only wants the lock.
+      if (shard_.wal.durable() < cut_frame_) {
+        TAILRACE_CO_TRY_VOID(co_await flush_locked(FlushMode::partial));
+      } else {
+        held.release();
+        while (cut_frame_ != 0 && !removed_ && !shard_.failed()) co_await advanced_.wait();
+        held = co_await lock_.acquire();
+      }
+      continue;
+    }
     const OpenSegment& s = *open_.front();
     if (open_.size() > 1 || align_down(s.durable) > s.synced) {
       TAILRACE_CO_TRY_VOID(co_await flush_locked(FlushMode::sync));
       continue;
     }
     auto from = static_cast<std::uint32_t>(align_down(s.synced));
-    if (s.end - from <= kCopyForwardMax) co_return co_await copy_forward(from);
-    TAILRACE_CO_TRY_VOID(co_await shard_.wal.wait_durable(shard_.wal.last_appended()));
+    auto done = s.end - from <= kCopyForwardMax ? co_await copy_forward(from)
+                                                : co_await shard_.wal.wait_durable_or_stall(shard_.wal.last_appended());
+    // No room for another frame until files are freed: what is durable is closed off in the segment instead.
+    if (!done && done.error().code == Errc::no_credit) done = co_await split_at_durable();
+    if (!done) co_return done;
   }
   co_return fail(Errc::no_credit, "the segment could not be written far enough");
 }
@@ -229,14 +244,48 @@ Task<Result<void>> PartitionLog::copy_forward(std::uint32_t from) {
   if (planted(PlantedBug::remainder_not_copied)) {
     copied.frame = shard_.wal.last_appended() + 1;
   } else {
+    if (!shard_.wal.has_room(bytes.size())) co_return fail(Errc::no_credit, "the WAL's queue is full");
     FrameHeader header = frame(FrameType::remainder);
     header.position = from;
     ++shard_.stats.remainders_copied;
     shard_.stats.remainder_bytes += bytes.size();
     copied.frame = shard_.wal.append(header, Slice::whole(std::move(bytes)), this);
-    TAILRACE_CO_TRY_VOID(co_await shard_.wal.wait_durable(copied.frame));
+    TAILRACE_CO_TRY_VOID(co_await shard_.wal.wait_durable_or_stall(copied.frame));
   }
   copied_ = copied;
+  co_return Result<void>{};
+}
+
+/// The segment ends where the durable batches end, and is complete on disk; what follows lies in a new one. Its frames name
+/// the old place: recovery lays batches by offset, and a frame's place is only a hint where the checkpoint knows better.
+Task<Result<void>> PartitionLog::split_at_durable() {
+  TAILRACE_CO_TRY_VOID(co_await flush_locked(FlushMode::partial));
+  OpenSegment& s = *open_.front();
+  if (open_.size() > 1 || s.end == s.synced || removed_) co_return Result<void>{};
+  std::size_t first = hot_.find_position(s.base, s.synced);
+  if (first == hot_.size() || hot_.at(first).position != s.synced) co_return fail(Errc::internal, "the durable end is no batch's");
+  TAILRACE_CO_TRY(auto file, co_await shard_.files.get(key_of(s.base), segment_path(folder(), s.base, "log"), false));
+  TAILRACE_CO_TRY_VOID(co_await io::truncate(*file, s.synced));
+  TAILRACE_CO_TRY_VOID(co_await io::sync(*file));
+  first = hot_.find_position(s.base, s.synced);
+  std::uint32_t cut = s.synced;
+  auto rest = std::make_unique<OpenSegment>(hot_.at(first).base);
+  for (std::size_t i = first; i < hot_.size() && hot_.at(i).segment == s.base; ++i) {
+    HotBatch& b = hot_.at(i);
+    auto header = read_batch_header(b.bytes.bytes(), b.bytes.length);
+    if (!header) co_return std::unexpected(header.error());
+    rest->index.add(*header, b.bytes.bytes(), last_append_ms_);
+    b.segment = rest->base;
+    b.position -= cut;
+    rest->end = b.end();
+    if (i < hot_.size() - undurable_) rest->durable = b.end();
+  }
+  rest->state_after = std::move(s.state_after);
+  sealed_.push_back({s.base, cut, nullptr});  // its index is made when somebody reads it
+  shard_.cold.forget(key_of(s.base));
+  copied_ = {};
+  remainder_ = {};
+  open_.front() = std::move(rest);
   co_return Result<void>{};
 }
 
@@ -277,7 +326,12 @@ Task<Result<void>> PartitionLog::retire(OpenSegment& s, Error why) {
     last_frame = shard_.wal.append(header, b.bytes, this);
     frames.push_back(last_frame);
   }
-  TAILRACE_CO_TRY_VOID(co_await shard_.wal.wait_durable(last_frame));
+  auto logged = co_await shard_.wal.wait_durable_or_stall(last_frame);
+  if (!logged) {
+    // Neither the segment nor the WAL takes the bytes.
+    shard_.directory_failed(why);
+    co_return logged;
+  }
   // All of them are durable, under their old frames too; eviction never takes what is not synced.
   first = hot_.find_position(s.base, floor);
   for (std::size_t n = 0; n < frames.size(); ++n) {

@@ -223,6 +223,13 @@ Task<Result<void>> PartitionLog::start_term(LeaderEpoch term) {
 
 std::optional<std::uint64_t> PartitionLog::needed_frame() const {
   if (!loaded_) return std::nullopt;
+  if (before_cut_) return before_cut_->applied_through + 1;
+  auto needed = needed_for_bytes();
+  if (cut_frame_ != 0) needed = std::min(needed.value_or(cut_frame_), cut_frame_);
+  return needed;
+}
+
+std::optional<std::uint64_t> PartitionLog::needed_for_bytes() const {
   const OpenSegment& s = *open_.front();
   if (open_.size() == 1 && s.end == s.synced) return std::nullopt;
   auto floor = static_cast<std::uint32_t>(align_down(s.synced));
@@ -233,6 +240,7 @@ std::optional<std::uint64_t> PartitionLog::needed_frame() const {
 }
 
 PartitionCheckpoint PartitionLog::checkpoint() const {
+  if (before_cut_) return *before_cut_;
   const OpenSegment& s = *open_.front();
   PartitionCheckpoint c;
   c.number = number_;

@@ -138,6 +138,7 @@ class PartitionLog final : public Partition, public WalWriter::Listener {
   [[nodiscard]] Result<void> usable() const;
   [[nodiscard]] Result<void> appendable(std::size_t bytes) const;
   FrameHeader frame(FrameType type) const;
+  [[nodiscard]] std::optional<std::uint64_t> needed_for_bytes() const;
   std::uint64_t queue_hard_state();
   void queue_term();
   void roll();
@@ -160,6 +161,7 @@ class PartitionLog final : public Partition, public WalWriter::Listener {
   bool copy_range(Offset segment, std::uint32_t from, std::uint32_t to, std::byte* into) const;
   void keep_remainder(const OpenSegment& segment);
   Task<Result<void>> copy_forward(std::uint32_t from);
+  Task<Result<void>> split_at_durable();
 
   // partition_load.cc
   Task<Result<void>> list_segments(Loading& loading);
@@ -186,7 +188,7 @@ class PartitionLog final : public Partition, public WalWriter::Listener {
 
   // partition_cut.cc
   Task<Result<std::uint64_t>> drop_segments_below(Offset start);
-  Task<Result<void>> truncate_locked(Offset end);
+  Task<Result<void>> truncate(Offset end);
 
   ShardContext& shard_;
   std::uint32_t number_;
@@ -196,6 +198,8 @@ class PartitionLog final : public Partition, public WalWriter::Listener {
   bool removed_ = false;
   bool closed_ = false;
   bool truncating_ = false;
+  std::uint64_t cut_frame_ = 0;    // a truncation frame whose cut is not carried out yet
+  std::optional<PartitionCheckpoint> before_cut_{};  // what checkpoints say while it is: the frame is replayed over it
 
   LeaderEpoch term_{0};
   NodeId vote_{-1};

@@ -43,8 +43,8 @@ ShardLogImpl::ShardLogImpl(io::Runtime& runtime, ShardLogOptions options)
       cold_{runtime, cache_, options_.read_pool_bytes, stats_},
       pressure_{runtime.executor},
       context_{*this},
-      checkpoint_lock_{runtime.executor},
-      create_lock_{runtime.executor} {
+      upkeep_ended_{runtime.executor},
+      checkpoint_lock_{runtime.executor} {
   work_.log = this;
   work_.run = [](Runnable* self) noexcept {
     auto* work = static_cast<Work*>(self);
@@ -54,7 +54,7 @@ ShardLogImpl::ShardLogImpl(io::Runtime& runtime, ShardLogOptions options)
   space_timer_.log = this;
   space_timer_.fire = [](io::Timer* self) noexcept {
     ShardLogImpl* log = static_cast<SpaceTimer*>(self)->log;
-    if (!log->closing_) log->background_.spawn(log->poll_space());
+    if (!log->stopping_) log->background_.spawn(log->poll_space());
   };
   wal_.set_hooks({.need_file = [this] { wake(); },
                   .failed = [this](const Error& error) { on_failed(error); },
@@ -131,6 +131,7 @@ Task<Result<PartitionPtr>> ShardLogImpl::create(PartitionId id, PartitionOptions
   RecoveredPartition empty;
   empty.state.number = number;
   empty.state.id = id;
+  entry.recovered = std::make_unique<RecoveredPartition>(empty);  // in every checkpoint from here on
   auto done = co_await partition->load(std::move(empty));
   if (done) {
     Buffer payload = Buffer::allocate(20);
@@ -144,7 +145,8 @@ Task<Result<PartitionPtr>> ShardLogImpl::create(PartitionId id, PartitionOptions
   if (still_ours) {
     found->second.opening.reset();
     if (done) found->second.partition = partition;
-    else entries_.erase(found);
+    found->second.recovered.reset();
+    if (!done) entries_.erase(found);
   }
   opening->finished = true;
   if (!done) opening->error = done.error();
@@ -246,32 +248,33 @@ Task<void> ShardLogImpl::delete_removed(Entry entry, PartitionId id) {
 Task<void> ShardLogImpl::close() {
   if (closed_) co_return;
   closing_ = true;
-  runtime_.timers.disarm(space_timer_);
   pressure_.notify_all();
-  co_await background_.drain();
-  bool clean = false;
-  if (!failed() && files_.active()) {
+  if (!failed() && started_) {
     auto flushed = co_await flush_everything();
     if (!flushed) log_warn("shard.not_flushed", "shard {}: {}; the next start replays the WAL", options_.shard.value(), flushed.error().detail);
+    if (!flushed && !failed()) on_failed(flushed.error());  // whoever still waits for the WAL must not wait for ever
     co_await wal_.drain();
+    while (upkeep_running_ && !failed()) co_await upkeep_ended_.wait();
     if (!failed()) {
       auto written = co_await write_checkpoints(flushed.has_value());
-      clean = flushed && written;
+      if (!written) log_warn("shard.no_checkpoint", "shard {}: {}", options_.shard.value(), written.error().detail);
     }
   }
+  stopping_ = true;
+  runtime_.timers.disarm(space_timer_);
   for (auto& [id, entry] : entries_) {
     if (entry.partition) entry.partition->shut();
   }
-  co_await wal_.drain();
   co_await background_.drain();
   co_await cold_.drain();
   while (work_.posted) co_await yield_to(runtime_.executor);
+  co_await wal_.drain();
   co_await yield_to(runtime_.executor);  // those who were told run before the partitions go
   entries_.clear();
   failed_partitions_.clear();
   flush_queue_.clear();
+  runtime_.timers.disarm(space_timer_);
   closed_ = true;
-  if (clean) log_debug("shard.closed", "shard {}", options_.shard.value());
 }
 
 }  // namespace tailrace::broker::log

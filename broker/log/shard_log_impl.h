@@ -110,7 +110,9 @@ class ShardLogImpl final : public ShardLog {
   std::optional<Error> directory_failure_{};
 
   bool started_ = false;
-  bool closing_ = false;
+  bool closing_ = false;    // no new calls; upkeep goes on, since a last commit may need a file
+  bool stopping_ = false;   // nothing new is started
+  int upkeep_failures_ = 0;  // in a row
   bool closed_ = false;
   bool upkeep_running_ = false;
   bool upkeep_wanted_ = false;
@@ -123,8 +125,8 @@ class ShardLogImpl final : public ShardLog {
   std::size_t evict_at_ = 0;
   Work work_{};
   SpaceTimer space_timer_{};
+  Notifier upkeep_ended_;
   AsyncLock checkpoint_lock_;
-  AsyncLock create_lock_;
   TaskScope background_{};
 };
 

@@ -12,6 +12,7 @@ namespace {
 
 constexpr std::size_t kSettleLanes = 32;
 constexpr std::chrono::seconds kSpacePoll{1};
+constexpr int kUpkeepFailuresMax = 3;
 /// Produce is refused below a twentieth of the disk, at most 2 GiB: what is left is for checkpoints, deletes and a last
 /// flush. Admitted again a little above it.
 constexpr std::uint64_t kReserveMax = std::uint64_t{2} << 30;
@@ -22,7 +23,7 @@ std::uint64_t reserve_of(std::uint64_t total) { return std::min(total / 20, kRes
 
 void ShardLogImpl::wake() {
   upkeep_wanted_ = true;
-  if (work_.posted || closing_ || !started_) return;
+  if (work_.posted || stopping_ || !started_) return;
   work_.posted = true;
   runtime_.executor.post(work_);
 }
@@ -50,7 +51,9 @@ void ShardLogImpl::Context::space_ran_out() { log.set_disk_full(true); }
 void ShardLogImpl::Context::directory_failed(Error error) { log.wal_.fail(std::move(error)); }
 
 void ShardLogImpl::on_failed(const Error& error) {
-  if (!directory_failure_) directory_failure_ = error;
+  if (directory_failure_) return;
+  directory_failure_ = error;
+  wal_.fail(error);
   for (auto& [id, entry] : entries_) {
     if (entry.partition) entry.partition->fail_waiters();
   }
@@ -58,13 +61,13 @@ void ShardLogImpl::on_failed(const Error& error) {
 }
 
 void ShardLogImpl::work_turn() {
-  while (!flush_queue_.empty() && !closing_) {
+  while (!flush_queue_.empty() && !stopping_) {
     PartitionLogPtr partition = std::move(flush_queue_.front());
     flush_queue_.pop_front();
     background_.spawn(flush_one(std::move(partition)));
   }
   if (evict_wanted_) evict();
-  if (upkeep_wanted_ && started_ && !upkeep_running_ && !closing_) {
+  if (upkeep_wanted_ && !upkeep_running_ && !stopping_ && started_) {
     upkeep_running_ = true;
     background_.spawn(upkeep());
   }
@@ -79,7 +82,7 @@ Task<void> ShardLogImpl::flush_one(PartitionLogPtr partition) {
 }
 
 Task<void> ShardLogImpl::upkeep() {
-  while (upkeep_wanted_ && !closing_ && !failed()) {
+  while (upkeep_wanted_ && !stopping_ && !failed()) {
     upkeep_wanted_ = false;
     if (flush_for_memory_) {
       flush_for_memory_ = false;
@@ -92,14 +95,22 @@ Task<void> ShardLogImpl::upkeep() {
     auto done = co_await prepare_next();
     if (done && !files_.can_prepare() && files_.full_count() > 0) done = co_await recycle_oldest();
     if (done && !files_.prepared()) done = co_await prepare_next();
+    upkeep_failures_ = done ? 0 : upkeep_failures_ + 1;
     if (!done && !failed()) {
-      if (done.error().code == Errc::storage_full) set_disk_full(true);
       log_warn("wal.upkeep", "shard {}: {}", options_.shard.value(), done.error().detail);
-      // Tried again when space returns, or at the latest with the next poll.
-      if (!closing_) runtime_.timers.arm(space_timer_, runtime_.clock.now() + kSpacePoll);
+      bool full = done.error().code == Errc::storage_full;
+      bool may_pass = full || done.error().code == Errc::no_credit || done.error().code == Errc::descriptors_exhausted;
+      if (full) set_disk_full(true);
+      if ((closing_ && full) || ((closing_ || !may_pass) && upkeep_failures_ >= kUpkeepFailuresMax)) {
+        // Nobody waits for space any more, or the disk says no again and again.
+        on_failed(done.error());
+      } else {
+        runtime_.timers.arm(space_timer_, runtime_.clock.now() + kSpacePoll);
+      }
     }
   }
   upkeep_running_ = false;
+  upkeep_ended_.notify_all();
 }
 
 Task<Result<void>> ShardLogImpl::prepare_next() {
@@ -281,7 +292,7 @@ void ShardLogImpl::evict() {
 }
 
 void ShardLogImpl::set_disk_full(bool full) {
-  if (full && !closing_) runtime_.timers.arm(space_timer_, runtime_.clock.now() + kSpacePoll);
+  if (full && !stopping_) runtime_.timers.arm(space_timer_, runtime_.clock.now() + kSpacePoll);
   if (context_.disk_full == full) return;
   context_.disk_full = full;
   if (full) log_warn("disk.full", "{}: records are refused until space returns", options_.data_directory);
@@ -304,7 +315,7 @@ Task<void> ShardLogImpl::check_space() {
       // What could not be written then is written now.
       if (entry.partition && !entry.partition->flush_queued && entry.partition->unsynced_bytes() >= limits::kMiB) context_.want_flush(*entry.partition);
     }
-  } else if (context_.disk_full && !closing_) {
+  } else if (context_.disk_full && !stopping_) {
     runtime_.timers.arm(space_timer_, runtime_.clock.now() + kSpacePoll);
   }
 }

@@ -35,12 +35,13 @@ bool WalFiles::can_prepare() const {
 
 WalSlot* WalFiles::slot_to_use() {
   // A header of this very sequence, written and never used before a crash, is overwritten in place: two files of one
-  // sequence must not exist.
+  // sequence must not exist. One of a later sequence goes last, so that its own turn finds it.
   WalSlot* best = nullptr;
+  auto rank = [&](const WalSlot& s) { return s.header.sequence > next_sequence_ ? 0 : s.filled ? 2 : 1; };
   for (const auto& s : slots_) {
     if (s->state != WalSlot::State::free) continue;
-    if (s->header.sequence >= next_sequence_) return s.get();
-    if (!best || (s->filled && !best->filled)) best = s.get();
+    if (s->header.sequence == next_sequence_) return s.get();
+    if (!best || rank(*s) > rank(*best)) best = s.get();
   }
   if (best) return best;
   if (slots_.size() >= static_cast<std::size_t>(options_.files)) return nullptr;

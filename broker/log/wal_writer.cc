@@ -12,7 +12,7 @@
 namespace tailrace::broker::log {
 
 WalWriter::WalWriter(io::Runtime& runtime, WalFiles& files, ShardLogStats& stats, const ShardLogOptions& options)
-    : runtime_{runtime}, files_{files}, stats_{stats}, options_{options}, quiet_{runtime.executor} {
+    : runtime_{runtime}, files_{files}, stats_{stats}, options_{options}, quiet_{runtime.executor}, progress_{runtime.executor} {
   for (Commit& c : commits_) {
     c.writer = this;
     c.complete = [](io::Operation* op) noexcept {
@@ -248,7 +248,9 @@ void WalWriter::advance_prefix() {
     --used_;
     moved = true;
   }
-  if (moved) release_waiters();
+  if (!moved) return;
+  release_waiters();
+  progress_.notify_all();
 }
 
 void WalWriter::release_waiters() {
@@ -264,6 +266,7 @@ void WalWriter::try_rotate() {
   if (!files_.prepared()) {
     if (!stalled_) ++stats_.wal_stalls;
     stalled_ = true;
+    progress_.notify_all();
     if (hooks_.need_file) hooks_.need_file();
     return;
   }
@@ -321,6 +324,7 @@ void WalWriter::fail_with(Error error) {
   pending_bytes_ = 0;
   stats_.pending_bytes = 0;
   release_waiters();
+  progress_.notify_all();
   if (hooks_.failed) hooks_.failed(failure_);
 }
 
@@ -355,6 +359,15 @@ class WalWriter::DurableAwaiter : private Waiter {
 Task<Result<void>> WalWriter::wait_durable(std::uint64_t sequence) {
   co_await DurableAwaiter{*this, sequence};
   if (sequence > durable_) co_return std::unexpected(failure_);
+  co_return Result<void>{};
+}
+
+Task<Result<void>> WalWriter::wait_durable_or_stall(std::uint64_t sequence) {
+  while (!failed_ && durable_ < sequence) {
+    if (stalled_) co_return fail(Errc::no_credit, "the WAL has no file to go on in");
+    co_await progress_.wait();
+  }
+  if (durable_ < sequence) co_return std::unexpected(failure_);
   co_return Result<void>{};
 }
 

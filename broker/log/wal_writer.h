@@ -65,6 +65,8 @@ class WalWriter {
 
   /// Answers when the frame is durable, in order of sequences. Errors: the failure.
   Task<Result<void>> wait_durable(std::uint64_t sequence);
+  /// The same, but answers no_credit as soon as the WAL has no file to go on in: for those who are about to free one.
+  Task<Result<void>> wait_durable_or_stall(std::uint64_t sequence);
   [[nodiscard]] bool failed() const { return failed_; }
   /// The directory failed elsewhere: nothing is acknowledged any more, and nobody waits for ever.
   void fail(Error error) {
@@ -172,6 +174,7 @@ class WalWriter {
   bool failed_ = false;
   Error failure_{};
   Notifier quiet_;
+  Notifier progress_;  // durable_ moved, a stall began, or all failed
 };
 
 }  // namespace tailrace::broker::log

@@ -57,7 +57,13 @@ class LogWorld {
     return {};
   }
   void close() {
-    if (log_) EXPECT_TRUE(loop_->run(log_->close()));
+    if (log_) {
+      bool ended = loop_->run(log_->close());
+      const ShardLogStats& s = log_->stats();
+      EXPECT_TRUE(ended) << "close hangs: in flight " << s.commits_in_flight << ", pending " << s.pending_bytes << ", stalls " << s.wal_stalls
+                         << ", recycles " << s.wal_recycles << ", rotations " << s.wal_rotations << ", frames " << s.frames << ", failed " << log_->failed();
+      if (!ended) std::abort();
+    }
     log_.reset();
     if (loop_) loop_->run_until_idle();
   }
