@@ -364,7 +364,7 @@ Task<Result<void>> WalWriter::wait_durable(std::uint64_t sequence) {
 
 Task<Result<void>> WalWriter::wait_durable_or_stall(std::uint64_t sequence) {
   while (!failed_ && durable_ < sequence) {
-    if (stalled_) co_return fail(Errc::no_credit, "the WAL has no file to go on in");
+    if (stalled_) co_return broker::fail(Errc::no_credit, "the WAL has no file to go on in");
     co_await progress_.wait();
   }
   if (durable_ < sequence) co_return std::unexpected(failure_);
