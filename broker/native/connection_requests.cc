@@ -363,8 +363,9 @@ void Connection::on_publish(const Frame& frame) {
   std::uint64_t most = topic->config.message_bytes_max;
   if (frame.discarded || frame.payload.size() > most) {
     std::size_t bytes = frame.header.payload_bytes();
-    return refuse_publish(*stream, place, {Errc::too_large, fmt::format("a batch of {} bytes, message_bytes_max is {}", bytes, most),
-                                           {{"message_bytes_max", fmt::format("{}", most)}}});
+    std::string detail = bytes > most ? fmt::format("a batch of {} bytes, message_bytes_max is {}", bytes, most)
+                                      : fmt::format("a batch of {} bytes does not fit the broker's memory for requests (memory.client_bytes)", bytes);
+    return refuse_publish(*stream, place, {Errc::too_large, std::move(detail), {{"message_bytes_max", fmt::format("{}", most)}}});
   }
   if (publish.has_expected_for_key()) return refuse_publish(*stream, place, {Errc::unsupported, "expected_for_key"});
   Result<BatchHeader> header = codec::validate_batch(frame.payload, {.message_bytes_max = most});

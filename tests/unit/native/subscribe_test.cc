@@ -365,6 +365,22 @@ TEST(Subscribe, AReaderThatDoesNotReadCostsABoundedAmount) {
   EXPECT_GE(read_on(world.client).size(), 39u);
 }
 
+// Memory for replies is one pool for all readers: without it they wait, and go on by themselves when there is some.
+TEST(Subscribe, WithoutMemoryForRepliesReadersWaitAndGoOn) {
+  SubscribeWorld world{10};
+  flow::MemoryPool& pool = world.broker.shard().memory().pool(flow::Pool::replies);
+  auto all = pool.try_reserve(pool.limit());
+  ASSERT_TRUE(all.has_value());
+  world.client.subscribe(5, "orders", at_start(), 1'000, 1 << 20);
+  subscribed(world.client, 5);
+  EXPECT_FALSE(world.client.next(10s).has_value());
+  EXPECT_EQ(pool.waiting(), 1u);
+  all->release();
+  EXPECT_EQ(read_on(world.client).size(), 10u);
+  world.settle();
+  EXPECT_EQ(pool.used(), 0u) << "given back once it is sent";
+}
+
 // A topic on several shards, clients on one: everything goes through the mailboxes.
 TEST(Subscribe, PartitionsOfOtherShardsAreReadToo) {
   SubscribeWorld world{0, {.broker = {.shards = 3}}};
