@@ -139,9 +139,9 @@ wait $publisher
 same "the end of the pipe ends it well" 0 $?
 
 # --- following, Ctrl-C, closed pipes
-"$t" tail numbers --from end -o raw >followed 2>followed.err &
+end=$("$t" topic describe numbers -o json | sed -E 's/.*"high_watermark":([0-9]+).*/\1/')
+"$t" tail numbers --from "$end" -F -o raw >followed 2>followed.err &
 follower=$!
-sleep 0.5
 echo fresh | "$t" pub numbers -q
 eventually "following shows new records" 5 grep -q fresh followed
 kill -INT $follower
@@ -149,11 +149,11 @@ wait $follower
 same "Ctrl-C exits 130" 130 $?
 holds "with a summary" "1 record, 5 B" followed.err
 mkfifo endless
-"$t" pub numbers <endless 2>interrupted.err &
+"$t" pub numbers -o jsonl <endless >live2 2>interrupted.err &
 publisher=$!
 exec 7>endless
 echo three >&7
-sleep 0.7
+eventually "its record is acknowledged" 10 grep -q '"line":1,' live2
 kill -INT $publisher
 wait $publisher
 same "Ctrl-C of pub drains and exits 130" 130 $?
@@ -168,7 +168,7 @@ pass "head ends a followed topic"
 started=$(date +%s%N)
 "$t" pub numbers x --count 10 --rate 20 -q
 ms=$((($(date +%s%N) - started) / 1000000))
-same "--rate holds back" yes "$([ $ms -ge 440 ] && [ $ms -lt 3000 ] && echo yes || echo "$ms ms")"
+same "--rate holds back" yes "$([ $ms -ge 440 ] && [ $ms -lt 10000 ] && echo yes || echo "$ms ms")"
 
 # --- long work shows a bar on a terminal, after a second, and only there
 if command -v script >/dev/null; then

@@ -82,7 +82,7 @@ if command -v script >/dev/null; then
   same "the right name deletes" 0 $?
   exits 3 "and it is gone" "$t" topic describe a
   seq 1 20 | "$t" pub x.y -q
-  script -qec "timeout -s INT 2 '$t' tail x.y" /dev/null >"$work/out" 2>&1 </dev/null
+  script -qec "timeout -s INT 4 '$t' tail x.y" /dev/null >"$work/out" 2>&1 </dev/null
   same "a terminal shows the last 10 and follows" 10 "$(grep -c 'x.y\[0\]@' "$work/out")"
   holds "in colour" $'\033[36m' "$work/out"
 fi
