@@ -190,7 +190,11 @@ Task<Result<void>> PartitionLog::read_cold(Offset from, ReadLimits limits, ReadR
             co_return std::unexpected(corrupt_at(into.next, fmt::format("segment {} position {}: checksum", at.segment.value(), at.position)));
           }
         }
-        if (header->next_offset() > high_watermark_) co_return Result<void>{};
+        if (header->next_offset() > high_watermark_) {
+          // The base offset lies outside the checksum. An empty answer below the high watermark would be asked for for ever.
+          if (first) co_return std::unexpected(corrupt_at(into.next, fmt::format("segment {} position {}: a batch ends behind the high watermark", at.segment.value(), at.position)));
+          co_return Result<void>{};
+        }
         bytes += total;
         into.next = header->next_offset();
         into.batches.push_back(std::move(batch));
