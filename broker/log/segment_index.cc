@@ -113,8 +113,9 @@ Result<SegmentIndex::Decoded> SegmentIndex::decode(Bytes bytes) {
   auto count = load_le<std::uint32_t>(p + 60);
   auto extra = load_le<std::uint32_t>(p + 64);
   std::uint64_t total = kIndexHeaderBytes + std::uint64_t{count} * sizeof(IndexEntry) + extra + 4;
+  bool reserved = std::any_of(p + 68, p + kIndexHeaderBytes, [](std::byte b) { return b != std::byte{0}; });
   bool fits = total == bytes.size() || planted(PlantedBug::decoder_length);
-  if (version != kVersion || flags > 1 || !fits) return fail(Errc::corrupt, "index: version, flags or length");
+  if (version != kVersion || flags > 1 || reserved || !fits) return fail(Errc::corrupt, "index: version, flags, length or reserved bytes");
   if (load_le<std::uint32_t>(p + bytes.size() - 4) != crc32c(bytes.first(bytes.size() - 4))) return fail(Errc::corrupt, "index: CRC");
   Decoded out;
   SegmentIndex& index = out.index;
