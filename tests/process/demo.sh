@@ -51,7 +51,7 @@ ms=$((t1 - t0)); [ $ms -gt 0 ] || ms=1
 say "published  $lines records, $bytes bytes in $ms ms: $((lines * 1000 / ms)) records/s, $((bytes / ms / 1000)) MB/s, each acknowledged after it was on the disk"
 
 t0=$(now_ms)
-"$binary" tail demo --from start --until end -p 0 -o raw >"$work/before"
+"$binary" tail demo -q --from start --until end -p 0 -o raw >"$work/before"
 t1=$(now_ms)
 cmp "$work/expected" "$work/before" || { say "DIFFERENT before the kill"; exit 1; }
 say "tailed     all of it back in $((t1 - t0)) ms: identical ($(sha256sum <"$work/before" | cut -c1-16))"
@@ -71,7 +71,7 @@ acked=$(awk '/"offset"/ { n++ } END { print n + 0 }' "$work/receipts")
 
 t0=$(now_ms); start_broker; t1=$(now_ms)
 say "restarted  in $((t1 - t0)) ms"
-"$binary" tail demo --from start --until end -p 0 -o raw >"$work/after"
+"$binary" tail demo -q --from start --until end -p 0 -o raw >"$work/after"
 total=$(awk 'END { print NR }' "$work/after")
 head -n "$lines" "$work/after" | cmp - "$work/expected" || { say "DIFFERENT after the kill"; exit 1; }
 extra=$((total - lines))

@@ -51,16 +51,16 @@ echo "published both files, killed the broker with SIGKILL, restarted"
 status=0
 for pair in apache:apache_access.log nginx:nginx_events.jsonl; do
   topic=${pair%%:*} f=${pair#*:}
-  "$binary" tail "$topic" --from start --until end -p 0 -o raw >"$work/$topic.raw"
+  "$binary" tail "$topic" -q --from start --until end -p 0 -o raw >"$work/$topic.raw"
   records=$(awk 'END { print NR }' "$work/$topic.raw")
   if cmp -s "$dir/$f" "$work/$topic.raw"; then verdict=identical; else verdict=DIFFERENT; status=1; fi
   echo "$f: $records records, sha256 in $(sum "$dir/$f") out $(sum "$work/$topic.raw"): $verdict"
 
   "$binary" topic create "$topic-copy" >/dev/null
-  "$binary" tail "$topic" --from start --until end -o jsonl | "$binary" pub "$topic-copy" -f jsonl 2>/dev/null >/dev/null
+  "$binary" tail "$topic" -q --from start --until end -o jsonl | "$binary" pub "$topic-copy" -f jsonl 2>/dev/null >/dev/null
   restart_by_kill
-  "$binary" tail "$topic" --from start --until end -o jsonl >"$work/$topic.jsonl"
-  "$binary" tail "$topic-copy" --from start --until end -o jsonl >"$work/$topic-copy.jsonl"
+  "$binary" tail "$topic" -q --from start --until end -o jsonl >"$work/$topic.jsonl"
+  "$binary" tail "$topic-copy" -q --from start --until end -o jsonl >"$work/$topic-copy.jsonl"
   essence "$work/$topic.jsonl" >"$work/a"; essence "$work/$topic-copy.jsonl" >"$work/b"
   if [ -s "$work/a" ] && cmp -s "$work/a" "$work/b"; then verdict=identical; else verdict=DIFFERENT; status=1; fi
   echo "$topic -> $topic-copy by tail | pub: $(awk 'END { print NR }' "$work/b") records, key, value, headers, timestamp: $verdict ($(sum "$work/b"))"
