@@ -31,13 +31,17 @@ void b1(benchmark::State& state, bool steady) {
       raw = static_cast<double>(raw_total) / raw_seconds;
       raw_durable = static_cast<double>(raw_total) / durable_seconds;
       TAILRACE_CO_TRY(auto log, co_await open_log(runtime, rig.folder(), {.wal_file_bytes = file_bytes, .wal_files = files}));
-      LoadPlan warm{.partitions = 4, .window = kDepth, .appends = std::max<std::uint64_t>(1, (file_bytes / 2) / size), .records = 1, .value_bytes = size - 160};
+      // Once around the WAL: files are filled with zeros before their first use, which is not what is asked about.
+      LoadPlan warm{.partitions = 4, .window = kDepth, .appends = file_bytes * static_cast<std::uint64_t>(files + 1) / size, .records = 1, .value_bytes = size - 160};
       TAILRACE_CO_TRY(LoadResult warmed, co_await append_load(runtime, *log, warm));
       benchmark::DoNotOptimize(warmed.checksum);
       LoadPlan plan = warm;
       plan.appends = total / size;
+      log::ShardLogStats before = log->stats();
       TAILRACE_CO_TRY(ours, co_await append_load(runtime, *log, plan));
       stats = log->stats();
+      stats.commit_bytes -= before.commit_bytes, stats.segment_bytes -= before.segment_bytes, stats.checkpoint_bytes -= before.checkpoint_bytes;
+      stats.append_bytes -= before.append_bytes, stats.wal_recycles -= before.wal_recycles;
       co_await log->close();
       co_return Result<void>{};
     });
