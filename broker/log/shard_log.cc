@@ -255,6 +255,8 @@ Task<void> ShardLogImpl::close() {
     if (!flushed && !failed()) on_failed(flushed.error());  // whoever still waits for the WAL must not wait for ever
     co_await wal_.drain();
     while (upkeep_running_ && !failed()) co_await upkeep_ended_.wait();
+    stopping_ = true;       // no upkeep from here on: it would add frames behind the checkpoint
+    co_await wal_.drain();  // what it said last
     if (!failed()) {
       auto written = co_await write_checkpoints(flushed.has_value());
       if (!written) log_warn("shard.no_checkpoint", "shard {}: {}", options_.shard.value(), written.error().detail);
