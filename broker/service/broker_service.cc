@@ -64,6 +64,7 @@ Task<Result<StartReport>> BrokerService::Node::start() {
   context.cluster_id = directory->identity().cluster_id;
   options.log.data_directory = options.data_directory;
   options.log.directory_id = directory->identity().directory_id;
+  report.is_new = directory->is_new();
   report.was_clean = directory->was_clean();
   report.shards_before = directory->shards_before();
 
@@ -140,8 +141,8 @@ Task<Result<StartReport>> BrokerService::start() {
   auto report = co_await node_->start();
   if (report) {
     node_->state = BrokerState::serving;
-    log_info("broker.started", "{} topics, {} partitions, {} shards, {}", report->topics, report->partitions, node_->count(),
-             report->was_clean ? "after a clean stop" : "recovered");
+    log_info("broker.started", "topics {}, partitions {}, shards {}; {}", report->topics, report->partitions, node_->count(),
+             report->is_new ? "new data directory" : report->was_clean ? "after a clean stop" : "recovered");
     co_return report;
   }
   auto end = [](ShardCore& core) -> Task<Result<void>> {

@@ -304,6 +304,7 @@ struct BrokerOptions {
 };
 
 struct StartReport {
+  bool is_new = false;                    // the data directory was made by this start
   bool was_clean = false;
   std::uint64_t topics = 0, partitions = 0;
   std::uint64_t partitions_created = 0;   // named by metadata, not stored: an interrupted create was finished
