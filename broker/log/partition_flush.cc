@@ -220,13 +220,14 @@ Task<Result<void>> PartitionLog::settle(std::uint64_t boundary) {
       continue;
     }
     const OpenSegment& s = *open_.front();
-    if (open_.size() > 1 || align_down(s.durable) > s.synced) {
+    if (align_down(s.durable) > s.synced || (open_.size() > 1 && s.durable == s.end)) {
       TAILRACE_CO_TRY_VOID(co_await flush_locked(FlushMode::sync));
       continue;
     }
     auto from = static_cast<std::uint32_t>(align_down(s.synced));
-    auto done = s.end - from <= kCopyForwardMax ? co_await copy_forward(from)
-                                                : co_await shard_.wal.wait_durable_or_stall(shard_.wal.last_appended());
+    bool copy = open_.size() == 1 && s.end - from <= kCopyForwardMax;
+    auto done = copy ? co_await copy_forward(from)
+                     : co_await shard_.wal.wait_durable_or_stall(shard_.wal.last_appended());
     // No room for another frame until files are freed: what is durable is closed off in the segment instead.
     if (!done && done.error().code == Errc::no_credit) done = co_await split_at_durable();
     if (!done) co_return done;
@@ -261,7 +262,7 @@ Task<Result<void>> PartitionLog::copy_forward(std::uint32_t from) {
 Task<Result<void>> PartitionLog::split_at_durable() {
   TAILRACE_CO_TRY_VOID(co_await flush_locked(FlushMode::partial));
   OpenSegment& s = *open_.front();
-  if (open_.size() > 1 || s.end == s.synced || removed_) co_return Result<void>{};
+  if (s.end == s.synced || s.synced == 0 || removed_) co_return Result<void>{};
   std::size_t first = hot_.find_position(s.base, s.synced);
   if (first == hot_.size() || hot_.at(first).position != s.synced) co_return fail(Errc::internal, "the durable end is no batch's");
   TAILRACE_CO_TRY(auto file, co_await shard_.files.get(key_of(s.base), segment_path(folder(), s.base, "log"), false));

@@ -151,7 +151,7 @@ void PartitionLog::frames_durable(std::uint64_t sequence) noexcept {
   release_committed();
   advanced_.notify_all();
   const OpenSegment& front = *open_.front();
-  if (!flush_queued && (open_.size() > 1 || front.durable - front.written >= kFlushBytes)) shard_.want_flush(*this);
+  if (!flush_queued && (open_.size() > 1 || (front.durable - front.written >= kFlushBytes && shard_.eager()))) shard_.want_flush(*this);
 }
 
 class PartitionLog::CommittedAwaiter : private CommitWaiter {

@@ -32,6 +32,8 @@ struct ShardContext {
   static constexpr std::size_t kWriteBytes = limits::kMiB;
 
   virtual void want_flush(PartitionLog& partition) = 0;  // enough is pending: write it in the background
+  /// False while WAL and memory have room to spare: larger and fewer segment writes later, and the device for the WAL now.
+  [[nodiscard]] virtual bool eager() const = 0;
   virtual void hot_grew() = 0;                           // evict if over budget, later in this turn
   virtual void space_ran_out() = 0;
   virtual void directory_failed(Error error) = 0;        // a second failure of a segment

@@ -51,6 +51,9 @@ class ShardLogImpl final : public ShardLog {
     explicit Context(ShardLogImpl& log);
     ~Context() = default;
     void want_flush(PartitionLog& partition) override;
+    [[nodiscard]] bool eager() const override {
+      return log.files_.full_count() * 2 >= static_cast<std::size_t>(options.wal_files) || stats.hot_bytes * 2 >= options.hot_tail_bytes;
+    }
     void hot_grew() override;
     void space_ran_out() override;
     void directory_failed(Error error) override;

@@ -91,7 +91,12 @@ class LogWorld {
   template <class T>
   T run(Task<T> task) {
     auto value = loop_->run(std::move(task));
-    if (!value) throw std::runtime_error("a task never ended");
+    if (!value) {
+      const ShardLogStats& st = log_->stats();
+      throw std::runtime_error("a task never ended: in flight " + std::to_string(st.commits_in_flight) + ", pending " + std::to_string(st.pending_bytes) +
+                               ", stalls " + std::to_string(st.wal_stalls) + ", recycles " + std::to_string(st.wal_recycles) + ", disk full " +
+                               std::to_string(log_->disk_full()));
+    }
     return *std::move(value);
   }
   PartitionPtr create(PartitionId id, PartitionOptions options = {}) {

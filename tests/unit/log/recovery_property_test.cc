@@ -49,7 +49,9 @@ class Story {
     std::size_t n = random_.below(kPartitions);
     Partition& p = *partitions_[n];
     Model& m = models_[n];
-    switch (random_.below(20)) {
+    auto kind = random_.below(20);
+    if (std::getenv("TAILRACE_STEPS")) std::printf("step %d partition %zu end %ld\n", static_cast<int>(kind), n, static_cast<long>(p.log_end().value()));
+    switch (kind) {
       case 0: return restart(false);
       case 1:
         if (random_.chance(1, 3)) restart(true);
@@ -195,7 +197,7 @@ RC_GTEST_PROP(WalRecovery, AgreesWithTheModel, ()) {
 }
 
 // The same over a fixed range of seeds, so that a failure names one that anybody can run again.
-TEST(WalRecovery, HoldsOverAThousandStories) {
+TEST(WalRecovery, HoldsOverThreeHundredStories) {
   const char* only = std::getenv("TAILRACE_SEED");
   std::uint64_t from = only ? std::strtoull(only, nullptr, 10) : 1;
   std::uint64_t to = only ? from : 300;
