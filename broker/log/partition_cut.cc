@@ -95,7 +95,9 @@ Task<Result<void>> PartitionLog::truncate_suffix(Offset end) {
 
 Task<Result<void>> PartitionLog::truncate(Offset end) {
   TAILRACE_CO_TRY_VOID(co_await shard_.wal.wait_durable(shard_.wal.last_appended()));
-  // Where the cut lies: in memory, or behind a batch on disk.
+  // Where the cut lies: in memory, or behind a batch on disk. Under the lock, since a segment may just be closed off; not
+  // held while the WAL is waited for, since whoever frees its files needs it.
+  auto placing = co_await lock_.acquire();
   std::size_t hot = hot_.find(end);
   Offset segment{};
   std::uint32_t position = 0;
@@ -123,8 +125,9 @@ Task<Result<void>> PartitionLog::truncate(Offset end) {
   header.segment_base = segment;
   header.position = position;
   cut_frame_ = shard_.wal.append(header, {}, this);
+  placing.release();
   TAILRACE_CO_TRY_VOID(co_await shard_.wal.wait_durable(cut_frame_));
-  // Drains segment writes: a late one must not land over new bytes. Not before: whoever frees WAL files needs this lock.
+  // Drains segment writes: a late one must not land over new bytes.
   auto held = co_await lock_.acquire();
   TAILRACE_CO_TRY_VOID(usable());
 
