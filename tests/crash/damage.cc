@@ -198,6 +198,15 @@ struct Torn {
     if (recycled) scene.recycle(kFiller, 4);
     scene.append(kFirst, {.records = 1, .value_bytes = 100, .producer = ProducerId{100}});
     scene.quiet();
+    // The commit must fit what is left of the file, and the file be one of an earlier use where that is asked for.
+    auto fits = [&] {
+      const WalWrite& last = scene.wal_writes().back();
+      return last.position + last.length + (blocks + 2) * limits::kWalBlock <= scene.setup().wal_file_bytes - limits::kWalBlock;
+    };
+    for (int i = 0; i < 40 && !scene.failed() && !fits(); ++i) {
+      scene.append(kFiller, {.records = 1, .value_bytes = 3'000});
+      scene.quiet();
+    }
     if (scene.failed()) return;
     // Two batches of two partitions in one commit: neither may be half there.
     std::size_t bytes = blocks * limits::kWalBlock - 1'200;
@@ -230,10 +239,10 @@ struct Torn {
 
 }  // namespace
 
-TornSweep tear_at_every_byte(std::uint64_t seed, std::size_t blocks, sim::Fate::Rest rest, bool recycled) {
+TornSweep tear_at_every_byte(std::uint64_t seed, std::size_t blocks, sim::Fate::Rest rest, bool recycled, std::uint64_t stride) {
   TornSweep sweep;
   Torn torn{seed, blocks, recycled};
-  for (std::uint64_t cut = 0; cut <= torn.length && !torn.scene.failed(); ++cut) {
+  for (std::uint64_t cut = 0; cut <= torn.length && !torn.scene.failed(); cut += stride) {
     torn.judge({sim::Fate::Keep::prefix, cut, rest}, fmt::format("cut at byte {}", cut), sweep, cut % 512 == 0);
   }
   sweep.violations = torn.scene.finish();

@@ -46,7 +46,7 @@ struct TornSweep {
   std::uint64_t survived = 0;  // the commit was whole
   std::uint64_t torn = 0;      // counted as a torn tail
 };
-[[nodiscard]] TornSweep tear_at_every_byte(std::uint64_t seed, std::size_t blocks, sim::Fate::Rest rest, bool recycled);
+[[nodiscard]] TornSweep tear_at_every_byte(std::uint64_t seed, std::size_t blocks, sim::Fate::Rest rest, bool recycled, std::uint64_t stride = 1);
 [[nodiscard]] TornSweep tear_every_subset(std::uint64_t seed, std::size_t blocks, sim::Fate::Rest rest, bool recycled);
 [[nodiscard]] TornSweep tear_by_seeds(std::uint64_t seed, std::size_t blocks, std::uint64_t count, bool recycled);
 
