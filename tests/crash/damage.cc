@@ -26,7 +26,8 @@ void judge_damage(const AtRest& log, const sim::DiskImage& image, const std::str
   Recovered recovered;
   auto found = judge_image(image, log.setup, log.oracle, seed, expectation, &recovered);
   ++sweep.judged;
-  bool noticed = !recovered.opened || recovered.damaged_partitions > 0 || recovered.report.corrupt > 0 || recovered.report.damaged_partitions > 0;
+  bool noticed = !recovered.opened || recovered.damaged_partitions > 0 || recovered.report.corrupt > 0 || recovered.report.damaged_partitions > 0 ||
+                 recovered.report.padding_repaired > 0;
   sweep.noticed += noticed ? 1 : 0;
   sweep.cut += recovered.opened && recovered.report.torn > 0 ? 1 : 0;
   for (auto& violation : found) sweep.violations.push_back(what + ": " + violation);
@@ -221,7 +222,6 @@ struct Torn {
   static Setup setup(std::size_t blocks) {
     Setup out = small();
     out.wal_files = 2;
-    if (blocks > 10) out.wal_file_bytes = 256 * limits::kKiB;
     return out;
   }
   void judge(const sim::Fate& fate, const std::string& what, TornSweep& sweep, bool use) {

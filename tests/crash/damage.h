@@ -25,7 +25,7 @@ enum class Rest {
 struct DamageSweep {
   std::vector<std::string> violations;
   std::uint64_t judged = 0;
-  std::uint64_t noticed = 0;  // an error at start, a damaged partition or a corrupt frame
+  std::uint64_t noticed = 0;  // an error at start, a damaged partition, a corrupt frame, or a repaired copy
   std::uint64_t cut = 0;      // counted as torn, where that is allowed
 };
 /// One bit, at every `stride`-th byte of every file whose path contains `part`; the bit follows from the position.

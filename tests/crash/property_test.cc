@@ -63,6 +63,7 @@ std::vector<std::string> run(const std::vector<Command>& commands, std::uint64_t
         Log log = po.asked();
         if (log.empty() || log.back()->base() < po.start_asked) break;
         life->truncate_later(id, log.back()->base());
+        (void)life->settle();  // replication does nothing else with a log that it truncates
         break;
       }
       case Command::Kind::cut:
