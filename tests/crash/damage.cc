@@ -193,7 +193,7 @@ namespace {
 
 /// A log whose next commit of about `blocks` blocks is in flight, the only write that is.
 struct Torn {
-  Torn(std::uint64_t seed, std::size_t blocks, bool recycled) : scene{seed, setup(blocks)} {
+  Torn(std::uint64_t seed, std::size_t blocks, bool recycled) : scene{seed, setup()} {
     scene.create(3);
     scene.append(kFirst, 3, {.records = 2, .value_bytes = 300, .producer = ProducerId{100}});
     if (recycled) scene.recycle(kFiller, 4);
@@ -219,7 +219,7 @@ struct Torn {
     }
     if (length != blocks * limits::kWalBlock) scene.violation(fmt::format("the commit has {} bytes, not {} blocks", length, blocks));
   }
-  static Setup setup(std::size_t blocks) {
+  static Setup setup() {
     Setup out = small();
     out.wal_files = 2;
     return out;
