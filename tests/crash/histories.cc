@@ -3,6 +3,7 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <array>
 
 #include "log/wal_format.h"
 #include "tests/crash/scene.h"
@@ -289,6 +290,56 @@ Violations frame_inside_a_payload(std::uint64_t seed) {
     rotten.flip_bit(outer.path, outer.position + damage, 3);
     auto recovered = scene.judge(rotten, fmt::format("byte {} of the outer frame is damaged", damage), {.damage = true});
     if (recovered.opened && recovered.report.torn > 0) scene.violation("damage that later frames prove was taken for a torn tail");
+  }
+  return scene.finish();
+}
+
+Violations forged_frame_inside_a_payload(std::uint64_t seed) {
+  Scene scene{seed, {.wal_files = 4}};
+  scene.create(2);
+  scene.append(kSecond, 3, {.records = 1, .value_bytes = 500});
+  scene.append(kFirst, {.records = 1, .value_bytes = 500});
+  scene.quiet();
+  if (scene.failed()) return scene.finish();
+  // The forger knows the format and guesses every number right; only the file's salt is secret.
+  sim::DiskImage before = scene.life().image_now(sim::CrashPlan::lose_all());
+  const WalWrite last = scene.wal_writes().back();
+  auto file = log::decode_wal_file_header(before.file(last.path).bytes(0, limits::kWalBlock));
+  auto newest = file ? log::decode_frame_header(before.file(last.path).bytes(last.position, limits::kWalBlock), file->salt) : fail(Errc::corrupt);
+  if (!newest) {
+    scene.violation("the scene did not come about: the last commit cannot be read");
+    return scene.finish();
+  }
+  log::FrameHeader forged;
+  forged.type = log::FrameType::log_start;
+  forged.sequence = newest->sequence + 1;
+  forged.file_sequence = newest->file_sequence;
+  forged.partition = 1;  // numbers are given in order of creation
+  forged.base_offset = Offset{2};
+  forged.durable_lag = 1;
+  std::array<std::byte, log::kFrameHeaderBytes> bytes{};
+  log::encode(forged, 0, bytes);
+  Shape shape{.records = 1, .value_bytes = 0, .producer = kNoProducer, .value = {}};
+  shape.value.assign(20 * limits::kKiB, std::byte{0});
+  std::vector<history::Value> unused;
+  std::size_t overhead = scene.life().make_batch(kFirst, shape, unused).length - shape.value.size() - 1;  // a header count follows
+  for (std::size_t block = 1; block < 5; ++block) {
+    std::size_t at = block * limits::kWalBlock - log::kFrameHeaderBytes - overhead;
+    std::ranges::copy(bytes, shape.value.begin() + static_cast<std::ptrdiff_t>(at));
+  }
+  std::size_t first = scene.wal_writes().size();
+  scene.append(kFirst, shape);
+  scene.append(kSecond, 3, {.records = 1, .value_bytes = 500});
+  scene.append(kFirst, 2, {.records = 1, .value_bytes = 500});
+  scene.quiet();
+  if (scene.failed()) return scene.finish();
+  sim::DiskImage image = scene.life().image_now(sim::CrashPlan::lose_all());
+  const WalWrite& outer = scene.wal_writes()[first];
+  for (std::uint64_t damage : {std::uint64_t{1}, std::uint64_t{17}, std::uint64_t{40}}) {
+    sim::DiskImage rotten = image;
+    rotten.flip_bit(outer.path, outer.position + damage, 3);
+    auto recovered = scene.judge(rotten, fmt::format("byte {} of the frame around forged ones is damaged", damage), {.damage = true});
+    if (recovered.opened && recovered.damaged_partitions > 1) scene.violation("a forged frame takes another partition's records with it");
   }
   return scene.finish();
 }

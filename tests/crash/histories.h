@@ -25,6 +25,8 @@ using Violations = std::vector<std::string>;
 [[nodiscard]] Violations late_write_after_restart(std::uint64_t seed);
 /// 7. A record holds the bytes of a frame; after damage the scan must not resynchronise into it.
 [[nodiscard]] Violations frame_inside_a_payload(std::uint64_t seed);
+/// 7b. The same with frames forged to be right in all but the salt.
+[[nodiscard]] Violations forged_frame_inside_a_payload(std::uint64_t seed);
 /// 16. Term starts on an empty partition move no offset that a client sees.
 [[nodiscard]] Violations empty_topic_with_an_end_offset(std::uint64_t seed);
 

@@ -37,6 +37,7 @@ TEST(History, H06_ALateWriteDoesNotLandOverAnewTerm) { expect_none(late_write); 
 TEST(History, H06_AQuickRestartIsKeptOutUntilTheLastLifesWritesLanded) { expect_none(late_write_after_restart); }
 // The salt: no bytes of a user ever parse as a frame.
 TEST(History, H07_AFrameInsideAPayloadIsNoFrame) { expect_none(frame_inside_a_payload); }
+TEST(History, H07_AFrameForgedByAUserIsNoFrame) { expect_none(forged_frame_inside_a_payload); }
 // Entries of length zero.
 TEST(History, H16_AnEmptyTopicHasNoEndOffsetHoweverOftenItsLeaderChanged) { expect_none(empty_topic_with_an_end_offset); }
 
