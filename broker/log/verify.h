@@ -1,6 +1,7 @@
 #pragma once
-/// Offline tools: re-check a whole data directory, print any file of ours. Both go on past damage.
-/// Spec     docs/storage-format.md.
+/// Offline tools: re-check a whole data directory, print any file of ours. Both only read, and both go on past damage.
+/// Spec     docs/storage-format.md; they judge by it what recovery would judge, and never repair.
+/// Memory   windows of 1 MiB over WAL files and segments; indexes, snapshots and checkpoints whole, within their own limits.
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -9,7 +10,8 @@
 
 namespace tailrace::broker::log {
 
-/// Receives one JSON object per line, without the newline.
+/// Receives one JSON object per line, without the newline. Damage has "kind":"damage" and says what under "damage"; what is
+/// unusual and no loss (a torn tail, a leftover of a crash) has "kind":"note"; both carry file, position and bytes.
 class LineSink {
  public:
   virtual ~LineSink() = default;
@@ -25,14 +27,16 @@ struct VerifyCounts {
   std::uint64_t records = 0;
   std::uint64_t damaged = 0;     // places; each was one line with "damage"
   std::uint64_t torn = 0;        // WAL tails without proof that they were durable: not damage
+  std::uint64_t notes = 0;       // the other notes
 };
 
 /// Takes the lock, so that nobody writes meanwhile. Lines: one per file, one per damaged place.
-/// Errors: data_directory_locked, foreign_data_directory, io_error. Damage is not an error.
+/// Errors: data_directory_locked, foreign_data_directory, newer_format, descriptors_exhausted, io_error. Damage is not an error.
 Task<Result<VerifyCounts>> verify_directory(io::Runtime& runtime, std::string path, LineSink& sink);
 
-/// WAL slot, checkpoint, segment, index or snapshot, told by its content. One line per header, frame, batch, entry.
-/// Errors: not_found, invalid_argument (none of ours), io_error.
+/// WAL slot, checkpoint, segment, index, snapshot, node.toml or shards, told by its name, else by its content. One line per
+/// header, frame, batch, entry. Takes no lock: a file being written to may look torn.
+/// Errors: not_found, invalid_argument (none of ours), newer_format, io_error.
 Task<Result<VerifyCounts>> dump_file(io::Runtime& runtime, std::string path, LineSink& sink);
 
 }  // namespace tailrace::broker::log
