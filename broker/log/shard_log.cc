@@ -253,10 +253,11 @@ Task<void> ShardLogImpl::close() {
     auto flushed = co_await flush_everything();
     if (!flushed) log_warn("shard.not_flushed", "shard {}: {}; the next start replays the WAL", options_.shard.value(), flushed.error().detail);
     if (!flushed && !failed()) on_failed(flushed.error());  // whoever still waits for the WAL must not wait for ever
-    co_await wal_.drain();
-    while (upkeep_running_ && !failed()) co_await upkeep_ended_.wait();
-    stopping_ = true;       // no upkeep from here on: it would add frames behind the checkpoint
-    co_await wal_.drain();  // what it said last
+    do {  // upkeep may add frames, and frames may need upkeep: until neither is left
+      co_await wal_.drain();
+      while (upkeep_running_ && !failed()) co_await upkeep_ended_.wait();
+    } while (!failed() && wal_.durable() != wal_.last_appended());
+    stopping_ = true;  // no upkeep from here on: it would add frames behind the checkpoint
     if (!failed()) {
       auto written = co_await write_checkpoints(flushed.has_value());
       if (!written) log_warn("shard.no_checkpoint", "shard {}: {}", options_.shard.value(), written.error().detail);
