@@ -176,6 +176,7 @@ class PartitionLog final : public Partition, public WalWriter::Listener {
   void read_hot(Offset from, const ReadLimits& limits, ReadResult& into);
   Task<Result<void>> read_cold(Offset from, ReadLimits limits, ReadResult& into);
   Task<Result<Location>> locate(Offset offset);
+  [[nodiscard]] bool grown_since(const Location& at) const;
   Task<Result<std::shared_ptr<SegmentIndex>>> index_of(Offset sealed_base);
   Task<Result<std::shared_ptr<SegmentIndex>>> rebuild_index(Offset sealed_base, Offset next_base);
   [[nodiscard]] const Hole* hole_at(Offset offset) const;

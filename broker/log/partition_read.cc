@@ -150,6 +150,14 @@ Task<Result<PartitionLog::Location>> PartitionLog::locate(Offset offset) {
   co_return at;
 }
 
+bool PartitionLog::grown_since(const Location& at) const {
+  for (const auto& s : open_) {
+    if (s->base == at.segment) return s->synced > at.source.end;
+  }
+  auto sealed = std::ranges::find(sealed_, at.segment, &SealedSegment::base);
+  return sealed != sealed_.end() && sealed->bytes > at.source.end;
+}
+
 Task<Result<void>> PartitionLog::read_cold(Offset from, ReadLimits limits, ReadResult& into) {
   bool sequential = from == Offset{0} || from == log_start_ || last_cold_next_ == from;
   std::size_t bytes = 0;
@@ -170,6 +178,7 @@ Task<Result<void>> PartitionLog::read_cold(Offset from, ReadLimits limits, ReadR
       auto header = read_batch_header(rest.bytes(), limits::kMessageBytesCeiling);
       bool in_place = header && (!expected || header->base_offset == *expected) && header->last_offset_delta >= 0 &&
                       header->base_offset >= at.segment && at.position + header->total_bytes() <= at.source.end;
+      if (!in_place && grown_since(at)) break;  // written further, and evicted, while this read waited: look again
       if (!in_place) co_return std::unexpected(corrupt_at(into.next, fmt::format("segment {} position {}: no batch where one belongs", at.segment.value(), at.position)));
       auto total = static_cast<std::uint32_t>(header->total_bytes());
       if (header->next_offset() > into.next) {
@@ -207,7 +216,7 @@ Task<Result<void>> PartitionLog::read_cold(Offset from, ReadLimits limits, ReadR
     }
     last_cold_next_ = into.next;
     if (removed_ || into.next >= hot_begin()) break;
-    if (!whole_segment && !hole_at(into.next)) {
+    if (!whole_segment && !hole_at(into.next) && !grown_since(at)) {
       co_return std::unexpected(corrupt_at(into.next, fmt::format("segment {} ends at position {}", at.segment.value(), at.position)));
     }
   }
