@@ -108,6 +108,7 @@ TEST(Verify, FindsAFlippedBitAndNothingElse) {
   auto directory = world.run(DataDirectory::open(world.runtime(), "/node", 1, {}));
   ASSERT_TRUE(directory);
   world.options().data_directory = "/node";
+  world.options().directory_id = (*directory)->identity().directory_id;  // verify asks whether the files belong here
   ASSERT_TRUE(world.start());
   auto p = world.create(partition_id(1), {.segment_bytes_max = 20'000});
   for (int i = 0; i < 60; ++i) world.publish(*p, std::string(1'000, 'v'));
