@@ -294,6 +294,7 @@ Task<Result<void>> PartitionLog::split_at_durable() {
 /// from memory; the batches get new WAL frames, since their old ones name the old place. A second failure is the disk's.
 Task<Result<void>> PartitionLog::retire(OpenSegment& s, Error why) {
   log_error("segment.retired", "{} segment {}: {}", folder(), s.base.value(), why.detail);
+  if (!shard_.wal.started()) co_return std::unexpected(std::move(why));  // nothing can be logged anew: the start fails, and says why
   if (++segment_failures_ > 1) {
     shard_.directory_failed(why);
     co_return std::unexpected(std::move(why));

@@ -53,6 +53,8 @@ class WalWriter {
   /// Queues one frame; header.sequence and everything the writer owns is filled in here. Never fails: check failed() and
   /// has_room() before. Answers the frame's sequence.
   std::uint64_t append(FrameHeader header, Slice payload, Listener* listener);
+  /// An active file takes frames. Not yet, while a start frees a slot for it.
+  [[nodiscard]] bool started() const { return files_.active() != nullptr; }
   [[nodiscard]] bool has_room(std::size_t bytes) const { return pending_bytes_ + bytes <= options_.pending_bytes_max; }
 
   [[nodiscard]] std::uint64_t durable() const { return durable_; }
