@@ -13,7 +13,8 @@ void Scene::begin(const sim::DiskImage& image) {
     return;
   }
   life_->disk().on_start = [this](sim::DiskOp op, const std::string& path, std::uint64_t position, Bytes bytes) {
-    if ((op == sim::DiskOp::write_durable || op == sim::DiskOp::write) && is_wal(path)) wal_writes_.push_back({path, position, bytes.size()});
+    bool frames = is_wal(path) && position >= limits::kWalBlock && position + bytes.size() <= setup_.wal_file_bytes - limits::kWalBlock;
+    if (frames && op == sim::DiskOp::write_durable) wal_writes_.push_back({path, position, bytes.size()});
   };
 }
 

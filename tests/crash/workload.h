@@ -34,7 +34,7 @@ struct Profile {
 [[nodiscard]] Story tell(std::uint64_t seed, const Profile& profile = {});
 
 /// What the ordinary check tells.
-inline constexpr std::uint64_t kOrdinarySeeds = 300;
+inline constexpr std::uint64_t kOrdinarySeeds = 280;
 
 /// Tells the seeds [first, first + count) and answers the first with violations, and adds all marks up.
 struct Sweep {
