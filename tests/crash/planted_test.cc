@@ -22,16 +22,16 @@ class Planted : public testing::TestWithParam<Case> {
 
 TEST_P(Planted, IsFound) {
   plant(GetParam().bug);
-  Sweep ordinary = sweep(1, kOrdinarySeeds);
   std::string by;
-  if (!ordinary.violations.empty()) by = fmt::format("seed {} of the sweep: {}", ordinary.failed_seed, ordinary.violations[0]);
   for (std::size_t i = 0; i < GetParam().scenes.size(); ++i) {
-    for (std::uint64_t seed = 1; seed <= 3; ++seed) {
+    for (std::uint64_t seed = 1; seed <= 3 && by.empty(); ++seed) {
       Violations found = GetParam().scenes[i](seed);
-      if (found.empty()) continue;
-      by += fmt::format("{}scene {} with seed {}: {}", by.empty() ? "" : "\n  and ", i, seed, found[0]);
-      break;
+      if (!found.empty()) by = fmt::format("scene {} with seed {}: {}", i, seed, found[0]);
     }
+  }
+  if (by.empty()) {  // the scene is quicker than the sweep
+    Sweep ordinary = sweep(1, kOrdinarySeeds);
+    if (!ordinary.violations.empty()) by = fmt::format("seed {} of the sweep: {}", ordinary.failed_seed, ordinary.violations[0]);
   }
   EXPECT_FALSE(by.empty()) << "nothing notices " << name_of(GetParam().bug);
   std::printf("%s is found by\n  %s\n", std::string{name_of(GetParam().bug)}.c_str(), by.c_str());
