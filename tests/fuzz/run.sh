@@ -34,7 +34,7 @@ fuzz() {
   local scratch=$work/$name.corpus
   rm -rf "$scratch"
   mkdir -p "$scratch"
-  "$build/fuzz/$name" -max_total_time="$limit" -max_len=16384 -timeout=5 -rss_limit_mb=512 -print_final_stats=1 \
+  "$build/fuzz/$name" -max_total_time="$limit" ${FUZZ_SEED:+-seed="$FUZZ_SEED"} -max_len=16384 -timeout=5 -rss_limit_mb=512 -print_final_stats=1 \
     -artifact_prefix="$found/$name-" "$scratch" "$here/corpus/$name" >"$log" 2>&1
 }
 stat_of() { sed -n "s/^stat::$1: *//p" "$2" | tail -1; }

@@ -56,6 +56,7 @@ suite() {
 
 # Properties draw the same cases in every check, so that a change is judged by what it changed; run them without this for new ones.
 export RC_PARAMS="${RC_PARAMS:-seed=7}"
+export FUZZ_SEED="${FUZZ_SEED:-1}"
 
 ./dev deps || { echo "cannot install packages"; echo "0 passed, 1 failed"; exit 1; }
 builds=(dev release)
