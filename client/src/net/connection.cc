@@ -203,8 +203,9 @@ struct Connection::Impl : std::enable_shared_from_this<Connection::Impl> {
                                return self->fail(error == asio::error::eof ? "the broker closed the connection"
                                                                            : "reading failed: " + error.message());
                              }
-                             self->filled += count;
                              self->last_received = Clock::now();
+                             if (self->close_when_sent) return self->read();  // dropped: the owner wants to hear of the end only
+                             self->filled += count;
                              if (self->parse()) self->read();
                            });
   }
@@ -219,7 +220,7 @@ struct Connection::Impl : std::enable_shared_from_this<Connection::Impl> {
   }
   bool parse() {
     Buffer keep = block;  // a handler may close the connection while it still reads its frame
-    while (!closed && filled - parsed >= proto::kFrameHeaderBytes) {
+    while (!closed && !close_when_sent && filled - parsed >= proto::kFrameHeaderBytes) {
       auto header = proto::read_frame_header(block.data() + parsed);
       if (!header.is_consistent()) {
         fail("protocol error: a frame's lengths contradict each other");
@@ -247,9 +248,10 @@ struct Connection::Impl : std::enable_shared_from_this<Connection::Impl> {
     if (closed || writing || !connected) return;
     if (queue.empty()) {
       if (close_when_sent) {
+        // Closing now would reset the connection if the broker has sent anything that was not read, and a reset may overtake
+        // the last frames. So only our side ends; the broker closes its own when it has read that far.
         std::error_code ignored;
         socket.shutdown(tcp::socket::shutdown_send, ignored);
-        fail("closed");
       }
       return;
     }

@@ -49,7 +49,8 @@ class Connection {
   void connect(const Server& server);
   /// `head` is a whole frame's header and control; the payload follows it.
   void send(broker::Slice head, broker::Slice payload = {});
-  /// Sends what is queued, then closes; drops everything when that takes too long for the owner (destroy it).
+  /// Sends what is queued, then ends the sending side, drops what still comes, and is `lost` when the peer closes too. The owner
+  /// that does not want to wait so long destroys the connection.
   void close_after_sending();
   void close();
   [[nodiscard]] std::size_t unsent_bytes() const;
