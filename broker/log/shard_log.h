@@ -99,6 +99,7 @@ class ShardLog {
   virtual Task<Result<PartitionPtr>> open_partition(PartitionId id, PartitionOptions options) = 0;
   [[nodiscard]] virtual PartitionPtr find(const PartitionId& id) = 0;  // open ones only; null if not
   [[nodiscard]] virtual std::vector<PartitionId> stored_partitions() const = 0;
+  [[nodiscard]] virtual std::size_t partition_count() const = 0;  // of them
   /// Under live readers: they get no_such_partition. Durable when it answers; files go in the background.
   virtual Task<Result<void>> remove(PartitionId id) = 0;
   /// Drains commits, flushes segments, writes the checkpoint: the next recovery has nothing to replay. Also after failed().

@@ -24,6 +24,7 @@ class ShardLogImpl final : public ShardLog {
   Task<Result<PartitionPtr>> open_partition(PartitionId id, PartitionOptions options) override;
   [[nodiscard]] PartitionPtr find(const PartitionId& id) override;
   [[nodiscard]] std::vector<PartitionId> stored_partitions() const override;
+  [[nodiscard]] std::size_t partition_count() const override { return entries_.size(); }
   Task<Result<void>> remove(PartitionId id) override;
   Task<void> close() override;
   [[nodiscard]] const ShardLogStats& stats() const override { return stats_; }

@@ -83,8 +83,10 @@ struct Server::Impl {
   std::string metrics();
   http::Health alive();
   http::Health ready();
-  /// Asks every shard; those that do not answer within kAnswerMax are missing.
-  std::vector<http::ShardMetrics> ask_shards();
+  /// Asks every shard, on its own thread; those that do not answer within kAnswerMax are missing.
+  template <class T>
+  std::vector<T> ask_shards(std::function<T(ShardHost&, service::ShardService&)> question);
+  std::vector<service::ShardHealth> ask_health();
 };
 
 Result<void> Server::Impl::start() {
@@ -234,14 +236,16 @@ void Server::Impl::end_threads() {
   shards.clear();
 }
 
-std::vector<http::ShardMetrics> Server::Impl::ask_shards() {
-  std::vector<http::ShardMetrics> out;
+template <class T>
+std::vector<T> Server::Impl::ask_shards(std::function<T(ShardHost&, service::ShardService&)> question) {
+  std::vector<T> out;
   if (phase != Phase::serving) return out;
-  std::vector<std::future<http::ShardMetrics>> answers;
+  std::vector<std::future<T>> answers;
   for (auto& shard : shards) {
-    auto promise = std::make_shared<std::promise<http::ShardMetrics>>();
+    auto promise = std::make_shared<std::promise<T>>();
     auto answer = promise->get_future();
-    bool taken = shard->loop().post_from_outside([this, promise, raw = shard.get()] { promise->set_value(gather(*raw, broker->shard(raw->index()))); });
+    bool taken = shard->loop().post_from_outside(
+        [this, promise, raw = shard.get(), question] { promise->set_value(question(*raw, broker->shard(raw->index()))); });
     if (taken) answers.push_back(std::move(answer));
   }
   auto deadline = std::chrono::steady_clock::now() + kAnswerMax;
@@ -249,6 +253,10 @@ std::vector<http::ShardMetrics> Server::Impl::ask_shards() {
     if (answer.wait_until(deadline) == std::future_status::ready) out.push_back(answer.get());
   }
   return out;
+}
+
+std::vector<service::ShardHealth> Server::Impl::ask_health() {
+  return ask_shards<service::ShardHealth>([](ShardHost&, service::ShardService& service) { return service.health(); });
 }
 
 std::string Server::Impl::metrics() {
@@ -262,7 +270,7 @@ std::string Server::Impl::metrics() {
       node.corrupt_frames += recovery.corrupt;
       node.damaged_partitions += recovery.damaged_partitions;
     }
-    node.shards = ask_shards();
+    node.shards = ask_shards<http::ShardMetrics>(gather);
     node.shards_silent = options.shards - node.shards.size();
   }
   gather_process(node);
@@ -271,7 +279,7 @@ std::string Server::Impl::metrics() {
 
 http::Health Server::Impl::alive() {
   if (phase != Phase::serving) return {true, "alive"};  // recovering or stopping: not to be killed for it
-  std::size_t answered = ask_shards().size();
+  std::size_t answered = ask_health().size();
   if (phase == Phase::serving && answered < options.shards) return {false, fmt::format("{} of {} shards do not answer", options.shards - answered, options.shards)};
   return {true, "alive"};
 }
@@ -283,10 +291,10 @@ http::Health Server::Impl::ready() {
     case Phase::stopped: return {false, "stopping"};
     case Phase::serving: break;
   }
-  std::vector<http::ShardMetrics> all = ask_shards();
+  std::vector<service::ShardHealth> all = ask_health();
   if (all.size() < options.shards) return {false, fmt::format("{} of {} shards do not answer", options.shards - all.size(), options.shards)};
-  for (const http::ShardMetrics& shard : all) {
-    if (shard.status.storage_failed) return {false, fmt::format("storage failed: {}", shard.status.failure)};
+  for (const service::ShardHealth& shard : all) {
+    if (shard.storage_failed) return {false, fmt::format("storage failed: {}", shard.failure)};
   }
   return {true, "ready"};
 }
@@ -309,8 +317,8 @@ const std::vector<std::string>& Server::io_backends() const { return impl_->back
 bool Server::stop(std::chrono::milliseconds deadline) { return impl_->stop(deadline); }
 
 std::string Server::failure() const {
-  for (const http::ShardMetrics& shard : impl_->ask_shards()) {
-    if (shard.status.storage_failed) return shard.status.failure.empty() ? "a write to the log failed" : shard.status.failure;
+  for (const service::ShardHealth& shard : impl_->ask_health()) {
+    if (shard.storage_failed) return shard.failure.empty() ? "a write to the log failed" : shard.failure;
   }
   return {};
 }

@@ -225,7 +225,7 @@ struct TopicCounters {
 
 struct ShardStatus {
   ShardIndex shard{};
-  std::vector<TopicCounters> topics;                  // by name
+  std::vector<TopicCounters> topics;                  // those used since the start, in no order
   std::map<Errc, std::uint64_t> refusals;             // produce, fetch and admin calls, by code
   log::LatencyHistogram produce_latency, fetch_latency;  // fetch: without the wait for data
   std::uint64_t produces = 0, fetches = 0, fetch_waits = 0;
@@ -234,8 +234,13 @@ struct ShardStatus {
   std::uint64_t producer_window_bytes = 0;
   std::uint64_t memory_used = 0, memory_limit = 0;
   bool storage_failed = false, disk_full = false;
-  std::string failure{};                              // of the storage; empty: none
   log::ShardLogStats log{};
+};
+
+/// What a health check asks: costs nothing, however many topics there are.
+struct ShardHealth {
+  bool storage_failed = false;
+  std::string failure{};  // of the storage; empty: none
 };
 
 // ---- the service of one shard --------------------------------------------------------------------------------------------
@@ -281,7 +286,8 @@ class ShardService {
   /// The operator's word to go on past a hole.
   [[nodiscard]] Task<Answer<void>> skip_damage(std::string topic, PartitionIndex partition);
 
-  [[nodiscard]] ShardStatus status() const;
+  [[nodiscard]] ShardStatus status() const;  // gathers every used topic: for /metrics
+  [[nodiscard]] ShardHealth health() const;
   /// Memory of this shard, in named pools; requests acquire before they are read whole.
   [[nodiscard]] flow::MemoryBudget& memory();
   [[nodiscard]] ShardIndex index() const;

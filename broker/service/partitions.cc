@@ -51,6 +51,7 @@ Task<Result<void>> ShardCore::remove_partitions(TopicId topic, std::int32_t from
     if (auto at = slots.find(id); at != slots.end()) {
       std::shared_ptr<PartitionSlot> slot = at->second;
       while (slot->users != 0) co_await slot->changed.wait();
+      if (slot->log) --counters.partitions_open;
       slot->log.reset();
       slots.erase(id);
     }

@@ -116,6 +116,7 @@ Task<Answer<void>> ShardCore::open(PartitionSlot& slot) {
     slot.opening = false;
     if (opened) {
       slot.log = *std::move(opened);
+      ++counters.partitions_open;
     } else {
       slot.open_error = std::move(opened).error();
     }
@@ -230,18 +231,16 @@ void ShardCore::refresh_window() {
 
 ShardStatus ShardCore::status() const {
   ShardStatus now = counters;
+  now.topics.reserve(topic_counters.size());
   for (const auto& [id, topic] : topic_counters) now.topics.push_back(*topic);
-  std::ranges::sort(now.topics, {}, &TopicCounters::name);
   now.calls_in_flight = calls;
   now.waits_in_flight = waits;
-  now.partitions_open = static_cast<std::size_t>(std::ranges::count_if(slots, [](const auto& entry) { return entry.second->log != nullptr; }));
   now.memory_used = memory.used();
   now.memory_limit = memory.limit();
   if (log) {
-    now.partitions_owned = log->stored_partitions().size();
+    now.partitions_owned = log->partition_count();
     now.storage_failed = log->failed();
     now.disk_full = log->disk_full();
-    if (log->failed()) now.failure = log->failure().detail;
     now.log = log->stats();
   }
   return now;

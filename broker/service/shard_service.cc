@@ -28,6 +28,11 @@ Notifier& ShardService::window_changed() { return core_->window_changed; }
 flow::MemoryBudget& ShardService::memory() { return core_->memory; }
 ShardIndex ShardService::index() const { return core_->index; }
 ShardStatus ShardService::status() const { return core_->status(); }
+ShardHealth ShardService::health() const {
+  const log::ShardLog* log = core_->log.get();
+  if (!log || !log->failed()) return {};
+  return {true, log->failure().detail};
+}
 
 Task<Answer<ProduceReply>> ShardService::produce(ProduceRequest request) {
   ShardCore& core = *core_;
