@@ -2,6 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <optional>
+#include <utility>
+
 #include "base/buffer.h"
 #include "base/crc32c.h"
 #include "base/planted.h"
@@ -182,56 +185,86 @@ Result<Checkpoint> decode_checkpoint(Bytes bytes) {
 
 std::string checkpoint_path(const std::string& shard_folder, int copy) { return fmt::format("{}/checkpoint-{}", shard_folder, copy); }
 
+namespace {
+
+Task<Result<Checkpoint>> read_copy(io::Runtime& runtime, std::string path) {
+  io::OpenOptions options{.direct = true};
+  TAILRACE_CO_TRY(auto file, co_await runtime.files.open(path, options));
+  TAILRACE_CO_TRY(std::uint64_t size, file->size());
+  std::size_t room = static_cast<std::size_t>(std::min<std::uint64_t>(size, kCheckpointBytesMax));
+  Buffer buffer = Buffer::allocate(align_up(room + 1), io::kDirectAlignment);
+  TAILRACE_CO_TRY(std::size_t got, co_await read_direct(*file, buffer.bytes(), 0));
+  co_return decode_checkpoint(Bytes{buffer.data(), got});
+}
+
+}  // namespace
+
 Task<Result<LoadedCheckpoint>> load_checkpoint(io::Runtime& runtime, std::string shard_folder) {
   LoadedCheckpoint best;
+  std::optional<Error> refused;  // a copy that could not be read: nothing is known of it
   std::string why;
   for (int copy = 0; copy < 2; ++copy) {
-    io::OpenOptions options{.direct = true};
-    auto file = co_await runtime.files.open(checkpoint_path(shard_folder, copy), options);
-    if (!file) {
-      if (file.error().code == Errc::not_found) continue;
-      if (file.error().code == Errc::descriptors_exhausted) co_return std::unexpected(file.error());
+    auto read = co_await read_copy(runtime, checkpoint_path(shard_folder, copy));
+    if (!read) {
+      Errc code = read.error().code;
+      if (code == Errc::not_found) continue;
+      if (code == Errc::descriptors_exhausted || code == Errc::newer_format) co_return std::unexpected(read.error());
       ++best.bad_copies;
-      why = file.error().detail;
+      if (code != Errc::corrupt) refused = read.error();
+      why = read.error().detail;
       continue;
     }
-    auto size = (*file)->size();
-    std::size_t room = size ? static_cast<std::size_t>(std::min<std::uint64_t>(*size, kCheckpointBytesMax)) : 0;
-    Buffer buffer = Buffer::allocate(align_up(room + 1), io::kDirectAlignment);
-    auto got = co_await read_direct(**file, buffer.bytes(), 0);
-    if (!got) {
-      ++best.bad_copies;
-      why = got.error().detail;
-      continue;
-    }
-    auto decoded = decode_checkpoint(Bytes{buffer.data(), *got});
-    if (!decoded && decoded.error().code == Errc::newer_format) co_return std::unexpected(decoded.error());
-    if (!decoded) {
-      ++best.bad_copies;
-      why = decoded.error().detail;
-      continue;
-    }
-    if (!best.found || decoded->sequence > best.checkpoint.sequence) {
+    best.copies.sound[static_cast<std::size_t>(copy)] = true;
+    if (!best.found || read->sequence > best.checkpoint.sequence) {
       best.found = true;
-      best.checkpoint = *std::move(decoded);
-      best.copy = copy;
+      best.checkpoint = *std::move(read);
+      best.copies.newest = copy;
+      best.copies.sequence = best.checkpoint.sequence;
     }
   }
+  if (!best.found && refused) co_return std::unexpected(*std::move(refused));
   if (!best.found && best.bad_copies > 0) co_return fail(Errc::corrupt, shard_folder + ": no checkpoint copy is valid (" + why + ")");
   co_return best;
 }
 
-Task<Result<std::uint64_t>> write_checkpoint(io::Runtime& runtime, std::string shard_folder, int copy, const Checkpoint& checkpoint) {
-  std::vector<std::byte> bytes = encode(checkpoint);
-  if (bytes.size() > kCheckpointBytesMax) co_return fail(Errc::too_large, "checkpoint");
-  Buffer buffer = Buffer::allocate(align_up(bytes.size()), io::kDirectAlignment);
-  std::memcpy(buffer.data(), bytes.data(), bytes.size());
-  std::memset(buffer.data() + bytes.size(), 0, buffer.size() - bytes.size());
-  io::OpenOptions options{.create = true, .write = true, .direct = true};
-  TAILRACE_CO_TRY(auto file, co_await runtime.files.open(checkpoint_path(shard_folder, copy), options));
-  TAILRACE_CO_TRY_VOID(co_await io::write_all(*file, buffer.bytes(), 0, io::Durable::no));
+namespace {
+
+Task<Result<std::uint64_t>> overwrite(io::Runtime& runtime, std::string path, Bytes blocks) {
+  io::OpenOptions options{.write = true, .direct = true};
+  TAILRACE_CO_TRY(auto file, co_await runtime.files.open(path, options));
+  TAILRACE_CO_TRY_VOID(co_await io::write_all(*file, blocks, 0, io::Durable::no));
   TAILRACE_CO_TRY_VOID(co_await io::sync(*file));
-  co_return buffer.size();
+  co_return blocks.size();
+}
+
+}  // namespace
+
+Task<Result<std::uint64_t>> write_checkpoint_copies(io::Runtime& runtime, std::string shard_folder, CheckpointCopies& copies, Checkpoint& checkpoint) {
+  std::uint64_t written = 0;
+  for (int i = 0; i < 2; ++i) {
+    checkpoint.sequence = copies.sequence + 1;
+    std::vector<std::byte> bytes = encode(checkpoint);
+    if (bytes.size() > kCheckpointBytesMax) co_return fail(Errc::too_large, "checkpoint");
+    int copy = 1 - copies.newest;
+    std::string path = checkpoint_path(shard_folder, copy);
+    bool& sound = copies.sound[static_cast<std::size_t>(copy)];
+    bool in_place = std::exchange(sound, false);
+    if (in_place) {
+      Buffer blocks = Buffer::allocate(align_up(bytes.size()), io::kDirectAlignment);
+      std::memcpy(blocks.data(), bytes.data(), bytes.size());
+      std::memset(blocks.data() + bytes.size(), 0, blocks.size() - bytes.size());
+      TAILRACE_CO_TRY(std::uint64_t done, co_await overwrite(runtime, path, blocks.bytes()));
+      written += done;
+    } else {
+      written += bytes.size();
+      TAILRACE_CO_TRY_VOID(co_await replace_file(runtime, path, std::move(bytes)));
+      TAILRACE_CO_TRY_VOID(co_await runtime.files.sync_directory(shard_folder));
+    }
+    sound = true;
+    copies.newest = copy;
+    copies.sequence = checkpoint.sequence;
+  }
+  co_return written;
 }
 
 }  // namespace tailrace::broker::log

@@ -75,15 +75,24 @@ inline constexpr std::size_t kHolesMax = 1'024;
 /// `folder`/checkpoint-0 and -1.
 [[nodiscard]] std::string checkpoint_path(const std::string& shard_folder, int copy);
 
+/// The two copies as they lie on the disk.
+struct CheckpointCopies {
+  std::uint64_t sequence = 0;        // of the newest
+  int newest = 0;                    // the copy that is the newest
+  std::array<bool, 2> sound{};       // read back whole, or written to the end: may be overwritten in place
+};
+
 struct LoadedCheckpoint {
   bool found = false;       // false: neither copy exists
   Checkpoint checkpoint{};
-  int copy = 0;             // the one it came from
-  int bad_copies = 0;       // existed, and did not parse
+  CheckpointCopies copies{};
+  int bad_copies = 0;       // exist, and did not parse or could not be read
 };
-/// Errors: corrupt (copies exist, none is valid), newer_format, io_error.
+/// Errors: corrupt (copies were read, none is valid), newer_format, io_error (none is valid, and one could not be read).
 Task<Result<LoadedCheckpoint>> load_checkpoint(io::Runtime& runtime, std::string shard_folder);
-/// Writes one copy and syncs it (the file, not the folder). Answers the bytes written.
-Task<Result<std::uint64_t>> write_checkpoint(io::Runtime& runtime, std::string shard_folder, int copy, const Checkpoint& checkpoint);
+/// Writes both copies, the older first, each with a sequence of its own, and makes them durable. At every moment one of
+/// the two is whole: a copy that is missing, or whose last write may have failed, is replaced (written beside, synced,
+/// renamed, the folder synced) instead of overwritten. Answers the bytes written.
+Task<Result<std::uint64_t>> write_checkpoint_copies(io::Runtime& runtime, std::string shard_folder, CheckpointCopies& copies, Checkpoint& checkpoint);
 
 }  // namespace tailrace::broker::log

@@ -9,6 +9,7 @@
 
 #include "base/log.h"
 #include "log/checkpoint.h"
+#include "log/recovery.h"
 #include "log/segment_files.h"
 #include "log/shard_log.h"
 
@@ -147,14 +148,34 @@ class DataDirectoryImpl final : public DataDirectory {
       before_ = *count;
       co_return Result<void>{};
     }
-    // Not written yet, or lost: the shard folders that hold a checkpoint say it.
+    // Not written yet, or lost: the shard folders say it. If all that is there is as the very first start leaves it, that start
+    // was cut short, and this one goes on.
     std::uint32_t found = 0;
+    bool used = false;
     for (std::uint32_t k = 0; k < kShardsMax; ++k) {
-      auto entries = co_await runtime_.files.list(shard_folder(path_, ShardIndex{k}));
-      if (entries && std::ranges::any_of(*entries, [](const auto& e) { return e.name.starts_with("checkpoint-"); })) found = k + 1;
-      else if (k > found) break;
+      std::string folder = shard_folder(path_, ShardIndex{k});
+      auto files = co_await runtime_.files.list(folder);
+      if (!files && files.error().code == Errc::not_found) continue;
+      if (!files) co_return std::unexpected(files.error());
+      TAILRACE_CO_TRY(LoadedCheckpoint loaded, co_await load_checkpoint(runtime_, folder));
+      if (!loaded.found) continue;
+      found = k + 1;
+      used |= loaded.checkpoint.newest_file > 0 || !loaded.checkpoint.partitions.empty();
     }
-    co_return co_await set_shards(found == 0 ? wanted_ : found);
+    if (used) co_return co_await set_shards(found);
+    for (std::uint32_t k = 0; k < wanted_; ++k) TAILRACE_CO_TRY_VOID(co_await make_shard(k));
+    co_return co_await set_shards(wanted_);
+  }
+  /// The folder and the first checkpoint, durable. From then on a shard without a checkpoint is one that lost it, never a new one.
+  Task<Result<void>> make_shard(std::uint32_t number) {
+    std::string folder = shard_folder(path_, ShardIndex{number});
+    TAILRACE_CO_TRY_VOID(co_await runtime_.files.make_directory(folder));
+    TAILRACE_CO_TRY_VOID(co_await runtime_.files.sync_directory(path_));
+    Checkpoint first{.shard = number, .directory_id = directory_id_bytes(identity_.directory_id)};
+    CheckpointCopies copies;
+    TAILRACE_CO_TRY(auto written, co_await write_checkpoint_copies(runtime_, folder, copies, first));
+    (void)written;
+    co_return Result<void>{};
   }
 
   io::Runtime& runtime_;
@@ -216,46 +237,51 @@ Task<Result<void>> make_plan(io::Runtime& runtime, DataDirectory& directory, Sha
   }
   TAILRACE_CO_TRY_VOID(co_await runtime.files.make_directory(root + "/rehome"));
   for (std::uint32_t k = 0; k < to; ++k) {
-    plan[k].sequence = 1;
     plan[k].shard = k;
     plan[k].wal_file_bytes = options.wal_file_bytes;
     TAILRACE_CO_TRY_VOID(co_await runtime.files.make_directory(plan_path(root, k)));
-    TAILRACE_CO_TRY(auto written, co_await write_checkpoint(runtime, plan_path(root, k), 0, plan[k]));
+    CheckpointCopies copies;
+    TAILRACE_CO_TRY(auto written, co_await write_checkpoint_copies(runtime, plan_path(root, k), copies, plan[k]));
     (void)written;
-    TAILRACE_CO_TRY_VOID(co_await runtime.files.sync_directory(plan_path(root, k)));
   }
   TAILRACE_CO_TRY_VOID(co_await runtime.files.sync_directory(root));
+  TAILRACE_CO_TRY_VOID(co_await runtime.files.sync_directory(root + "/rehome"));  // all parts, before there is a plan
   TAILRACE_CO_TRY_VOID(co_await replace_file(runtime, root + "/rehome/plan", bytes_of(fmt::format("shards = {}\n", to))));
   co_return co_await runtime.files.sync_directory(root + "/rehome");
 }
 
+Task<Result<void>> remove_checkpoints(io::Runtime& runtime, std::string folder) {
+  for (int copy = 0; copy < 2; ++copy) {
+    TAILRACE_CO_TRY_VOID(co_await remove_if_there(runtime, checkpoint_path(folder, copy)));
+    TAILRACE_CO_TRY_VOID(co_await remove_if_there(runtime, checkpoint_path(folder, copy) + ".tmp"));
+  }
+  co_return Result<void>{};
+}
+
 Task<Result<void>> empty_shard(io::Runtime& runtime, std::string folder) {
   auto slots = co_await runtime.files.list(folder + "/wal");
-  if (!slots && slots.error().code == Errc::not_found) co_return Result<void>{};
-  if (!slots) co_return std::unexpected(slots.error());
-  for (const io::DirectoryEntry& e : *slots) TAILRACE_CO_TRY_VOID(co_await remove_if_there(runtime, folder + "/wal/" + e.name));
-  TAILRACE_CO_TRY_VOID(co_await runtime.files.sync_directory(folder + "/wal"));
-  for (int copy = 0; copy < 2; ++copy) TAILRACE_CO_TRY_VOID(co_await remove_if_there(runtime, checkpoint_path(folder, copy)));
+  if (!slots && slots.error().code != Errc::not_found) co_return std::unexpected(slots.error());
+  if (slots) {
+    for (const io::DirectoryEntry& e : *slots) TAILRACE_CO_TRY_VOID(co_await remove_if_there(runtime, folder + "/wal/" + e.name));
+    TAILRACE_CO_TRY_VOID(co_await runtime.files.sync_directory(folder + "/wal"));
+  }
+  TAILRACE_CO_TRY_VOID(co_await remove_checkpoints(runtime, folder));
   co_return co_await runtime.files.sync_directory(folder);
 }
 
-/// The plan stands: each step may be done again. A shard's part of the plan goes last of its own steps.
+/// The plan stands, and no shard was opened since: all of it may be done again, however far an earlier run got.
 Task<Result<void>> carry_out(io::Runtime& runtime, std::string root, std::uint32_t from, std::uint32_t to) {
   for (std::uint32_t k = 0; k < to; ++k) {
     std::string folder = shard_folder(root, ShardIndex{k});
     TAILRACE_CO_TRY(LoadedCheckpoint part, co_await load_checkpoint(runtime, plan_path(root, k)));
-    if (!part.found) continue;  // done before
+    if (!part.found) co_return fail(Errc::corrupt, plan_path(root, k) + ": a part of the plan is gone");
     TAILRACE_CO_TRY_VOID(co_await runtime.files.make_directory(folder));
     TAILRACE_CO_TRY_VOID(co_await runtime.files.make_directory(folder + "/wal"));
     TAILRACE_CO_TRY_VOID(co_await empty_shard(runtime, folder));
-    for (int copy = 0; copy < 2; ++copy) {
-      TAILRACE_CO_TRY(auto written, co_await write_checkpoint(runtime, folder, copy, part.checkpoint));
-      (void)written;
-    }
-    TAILRACE_CO_TRY_VOID(co_await runtime.files.sync_directory(folder));
     TAILRACE_CO_TRY_VOID(co_await runtime.files.sync_directory(root));
-    TAILRACE_CO_TRY_VOID(co_await remove_if_there(runtime, checkpoint_path(plan_path(root, k), 0)));
-    TAILRACE_CO_TRY_VOID(co_await runtime.files.sync_directory(plan_path(root, k)));
+    CheckpointCopies copies;
+    TAILRACE_CO_TRY(auto written, co_await write_checkpoint_copies(runtime, folder, copies, part.checkpoint));
+    (void)written;
   }
   for (std::uint32_t k = to; k < std::max(from, to); ++k) TAILRACE_CO_TRY_VOID(co_await empty_shard(runtime, shard_folder(root, ShardIndex{k})));
   co_return Result<void>{};
@@ -265,6 +291,7 @@ Task<Result<void>> forget_plan(io::Runtime& runtime, std::string root, std::uint
   TAILRACE_CO_TRY_VOID(co_await remove_if_there(runtime, root + "/rehome/plan"));
   TAILRACE_CO_TRY_VOID(co_await runtime.files.sync_directory(root + "/rehome"));
   for (std::uint32_t k = 0; k < to; ++k) {
+    TAILRACE_CO_TRY_VOID(co_await remove_checkpoints(runtime, plan_path(root, k)));
     auto gone = co_await runtime.files.remove_directory(plan_path(root, k));
     if (!gone) log_warn("rehome.left", "{}: {}", plan_path(root, k), gone.error().detail);
   }

@@ -40,7 +40,7 @@ class DataDirectory {
   [[nodiscard]] virtual bool was_clean() const = 0;
   /// The directory was made by this open().
   [[nodiscard]] virtual bool is_new() const = 0;
-  /// Shard count of the last run. Where it differs from the wanted one, call rehome() before any shard log is opened.
+  /// Shard count of the last run; rehome() changes it.
   [[nodiscard]] virtual std::uint32_t shards_before() const = 0;
   [[nodiscard]] virtual std::uint32_t shards_wanted() const = 0;
   /// Before the first write after a start: removes the clean mark and syncs the directory. Idempotent.
@@ -49,8 +49,10 @@ class DataDirectory {
   virtual Task<Result<void>> mark_clean() = 0;
 };
 
-/// Moves every partition to the shard that owns it under `shards_wanted`: replays the old WALs, syncs, reassigns. Safe to
-/// crash at any point and to run again. After it shards_before() == shards_wanted(). Shards' options are the same for all.
+/// Moves every partition to the shard that owns it under `shards_wanted`: replays the old WALs, syncs, reassigns. Call it before
+/// any shard log is opened, whatever the count: a move that a crash cut short, perhaps to another count, is finished first.
+/// Nothing is done when there is nothing to do. Safe to crash at any point and to run again. After it shards_before() ==
+/// shards_wanted(). Shards' options are the same for all.
 struct ShardLogOptions;
 Task<Result<void>> rehome(io::Runtime& runtime, DataDirectory& directory, ShardLogOptions options);
 

@@ -15,12 +15,14 @@ Task<Result<void>> PartitionLog::advance_log_start(Offset start) {
   if (start > high_watermark_) {
     co_return fail(Errc::offset_out_of_range, fmt::format("offset {}; valid: {} to {}", start.value(), log_start_.value(), high_watermark_.value()));
   }
-  if (start <= log_start_) co_return Result<void>{};
+  // There already, or on its way by another call.
+  if (start <= log_start_) co_return co_await shard_.wal.wait_durable(log_start_frame_);
   FrameHeader header = frame(FrameType::log_start);
   header.base_offset = start;
   // In force at once: a checkpoint taken before this coroutine goes on must not miss it.
   log_start_ = start;
-  TAILRACE_CO_TRY_VOID(co_await shard_.wal.wait_durable(shard_.wal.append(header, {}, this)));
+  std::uint64_t logged = log_start_frame_ = shard_.wal.append(header, {}, this);
+  TAILRACE_CO_TRY_VOID(co_await shard_.wal.wait_durable(logged));
   std::erase_if(holes_, [&](const Hole& h) { return h.to > h.from && h.to <= log_start_; });
   advanced_.notify_all();
   auto dropped = co_await drop_segments_below(log_start_);
@@ -85,9 +87,13 @@ Task<Result<void>> PartitionLog::truncate_suffix(Offset end) {
   if (truncating_) co_return fail(Errc::not_leader, "another truncation is running");
   truncating_ = true;  // no append between here and the cut
   auto done = co_await truncate(end);
+  if (!done && before_cut_ && usable()) {
+    // The frame is durable and the files are half cut: only the next start, which begins with the frame, makes sense of them.
+    shard_.directory_failed(done.error());
+  }
   truncating_ = false;
   cut_frame_ = 0;
-  before_cut_.reset();
+  if (!shard_.failed()) before_cut_.reset();
   release_committed();
   advanced_.notify_all();
   co_return done;

@@ -37,7 +37,7 @@ Task<Result<void>> PartitionLog::flush_locked(FlushMode mode) {
       done = co_await seal(s);
       if (done) continue;
     }
-    if (done) co_return done;
+    if (done || shard_.failed()) co_return done;
     if (done.error().code == Errc::storage_full) {
       shard_.space_ran_out();
       co_return done;
@@ -50,29 +50,37 @@ Task<Result<void>> PartitionLog::flush_locked(FlushMode mode) {
   co_return std::unexpected(shard_.failure());
 }
 
-/// A folder appears with the first segment, so that 10,000 partitions without records cost the disk nothing.
+/// A folder appears with the first segment, so that 10,000 partitions without records cost the disk nothing. Once in a life,
+/// since an earlier process may have made it and died before it had synced the names.
 Task<Result<void>> PartitionLog::make_folders() {
+  if (folders_made_) co_return Result<void>{};
   const std::string& root = shard_.options.data_directory;
   io::FileSystem& files = shard_.runtime.files;
   TAILRACE_CO_TRY_VOID(co_await files.make_directory(topics_folder(root)));
   TAILRACE_CO_TRY_VOID(co_await files.make_directory(topic_folder(root, id_.topic)));
   TAILRACE_CO_TRY_VOID(co_await files.make_directory(folder()));
+  TAILRACE_CO_TRY_VOID(co_await sync_folder(root));
+  TAILRACE_CO_TRY_VOID(co_await sync_folder(topics_folder(root)));
+  TAILRACE_CO_TRY_VOID(co_await sync_folder(topic_folder(root, id_.topic)));
+  folders_made_ = true;
+  co_return Result<void>{};
+}
+
+/// A folder whose sync failed is like a file's: whatever a later sync says, the names may be lost. Others rely on them.
+Task<Result<void>> PartitionLog::sync_folder(std::string path) {
   if (planted(PlantedBug::directory_not_synced)) co_return Result<void>{};
-  TAILRACE_CO_TRY_VOID(co_await files.sync_directory(root));
-  TAILRACE_CO_TRY_VOID(co_await files.sync_directory(topics_folder(root)));
-  co_return co_await files.sync_directory(topic_folder(root, id_.topic));
+  auto synced = co_await shard_.runtime.files.sync_directory(std::move(path));
+  if (!synced) shard_.directory_failed(synced.error());
+  co_return synced;
 }
 
 Task<Result<void>> PartitionLog::ensure_file(OpenSegment& s, std::uint64_t bytes) {
   std::string path = segment_path(folder(), s.base, "log");
   if (!s.created) {
+    TAILRACE_CO_TRY_VOID(co_await make_folders());
     auto opened = co_await shard_.files.get(key_of(s.base), path, true);
-    if (!opened && opened.error().code == Errc::not_found) {
-      TAILRACE_CO_TRY_VOID(co_await make_folders());
-      opened = co_await shard_.files.get(key_of(s.base), path, true);
-    }
     if (!opened) co_return std::unexpected(opened.error());
-    if (!planted(PlantedBug::directory_not_synced)) TAILRACE_CO_TRY_VOID(co_await shard_.runtime.files.sync_directory(folder()));
+    TAILRACE_CO_TRY_VOID(co_await sync_folder(folder()));
     auto size = (*opened)->size();
     s.allocated = size ? *size : 0;
     s.created = true;
@@ -190,7 +198,7 @@ Task<Result<void>> PartitionLog::seal(OpenSegment& s) {
   Offset next = open_[1]->base;
   TAILRACE_CO_TRY_VOID(co_await replace_file(shard_.runtime, segment_path(folder(), s.base, "idx"), s.index.encode(true, {})));
   TAILRACE_CO_TRY_VOID(co_await replace_file(shard_.runtime, segment_path(folder(), next, "snap"), encode_snapshot(next, s.state_after)));
-  if (!planted(PlantedBug::directory_not_synced)) TAILRACE_CO_TRY_VOID(co_await shard_.runtime.files.sync_directory(folder()));
+  TAILRACE_CO_TRY_VOID(co_await sync_folder(folder()));
   snapshot_ = next;
   auto index = std::make_shared<SegmentIndex>(std::move(s.index));
   shard_.index_bytes += index->memory_bytes();

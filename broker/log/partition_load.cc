@@ -1,4 +1,6 @@
-// Opening a partition: what the disk holds up to the checkpoint, what the WAL holds behind it. Damage is noted, not thrown.
+// Opening a partition: what the disk holds up to the checkpoint, what the WAL holds behind it. Bytes that were read and are
+// wrong, and files that are not there, are damage: noted, not thrown. What cannot be read fails the opening and says nothing
+// about the partition; the next call tries again.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -9,6 +11,15 @@
 #include "log/wal_format.h"
 
 namespace tailrace::broker::log {
+namespace {
+
+/// A file that is not there, or has an impossible size, is damage where one should be; any other error of a read proves nothing.
+template <class T>
+bool proves_nothing(const Result<T>& read) {
+  return !read && read.error().code != Errc::not_found && read.error().code != Errc::too_large;
+}
+
+}  // namespace
 
 struct PartitionLog::Loading {
   RecoveredPartition from{};
@@ -78,9 +89,7 @@ Task<Result<void>> PartitionLog::list_segments(Loading& loading) {
     if (*base < state.flushed_segment) {
       sealed_.push_back({*base, file.size, nullptr});
     } else if (*base == state.flushed_segment) {
-      active_found = true;
-      open_.front()->created = true;
-      open_.front()->allocated = file.size;
+      active_found = true;  // `created` only once this life has synced its name: the last one may have died before it did
     } else {
       // Behind everything the checkpoint knows. Named by the WAL: it will be written again, with the same bytes. Left by a
       // truncation: gone. Anything else was not made by a run we know of and is kept under another name.
@@ -147,6 +156,7 @@ Task<Result<void>> PartitionLog::load_producers(Loading& loading) {
   Offset at = sealed_.empty() ? active : sealed_.front().base;
   for (Offset base : snapshots) {
     auto file = co_await read_whole_file(shard_.runtime, segment_path(folder(), base, "snap"), kSnapshotBytesMax);
+    if (proves_nothing(file)) co_return std::unexpected(file.error());
     if (!file) continue;
     auto decoded = decode_snapshot(file->bytes());
     if (!decoded && decoded.error().code == Errc::newer_format) co_return std::unexpected(decoded.error());
@@ -172,6 +182,7 @@ Task<Result<void>> PartitionLog::scan_segment(Loading& loading, Offset base, std
   std::string why;
   while (at + batch_layout::kHeaderBytes <= to) {
     auto head = co_await shard_.cold.read(source, at, batch_layout::kHeaderBytes, true);
+    if (proves_nothing(head)) co_return std::unexpected(head.error());
     if (!head || head->length < batch_layout::kHeaderBytes) {
       why = head ? "the file ends early" : head.error().detail;
       break;
@@ -185,6 +196,7 @@ Task<Result<void>> PartitionLog::scan_segment(Loading& loading, Offset base, std
     if (planted(PlantedBug::decoder_length)) static_cast<void>(batch_crc(Bytes{head->bytes().data(), header->total_bytes()}));
     if (at + header->total_bytes() > to) break;  // the rest is in the WAL
     auto batch = co_await shard_.cold.read(source, at, static_cast<std::uint32_t>(header->total_bytes()), true);
+    if (proves_nothing(batch)) co_return std::unexpected(batch.error());
     if (!batch || batch->length < header->total_bytes() || batch_crc(batch->bytes()) != header->crc) {
       why = batch ? "a batch does not match its checksum" : batch.error().detail;
       break;
@@ -245,6 +257,7 @@ Task<Result<void>> PartitionLog::lay_tail(Loading& loading) {
       if (begin < t.position) {
         ColdReader::Source source{key_of(front.base), segment_path(folder(), front.base, "log"), t.position};
         auto part = co_await shard_.cold.read(source, begin, t.position - begin, false);
+        if (proves_nothing(part)) co_return std::unexpected(part.error());
         if (!part || part->length < t.position - begin) {
           loading.stopped = loading.was_stopped = true;
           continue;

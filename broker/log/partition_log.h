@@ -98,7 +98,7 @@ class PartitionLog final : public Partition, public WalWriter::Listener {
     std::uint32_t written = 0;    // bytes in the file, perhaps not synced
     std::uint32_t synced = 0;
     std::uint64_t allocated = 0;
-    bool created = false;         // the file exists and its folder was synced
+    bool created = false;         // the file exists, and this life synced its folder and those above
     bool keep_length = false;     // damaged: not cut to its length when sealed
     std::optional<SavePoint> save{};
     std::uint32_t last_save = 0;
@@ -155,6 +155,7 @@ class PartitionLog final : public Partition, public WalWriter::Listener {
   Task<Result<void>> write_segment(OpenSegment& segment, std::uint32_t target);
   Task<Result<void>> ensure_file(OpenSegment& segment, std::uint64_t bytes);
   Task<Result<void>> make_folders();
+  Task<Result<void>> sync_folder(std::string path);
   Task<Result<void>> sync_segment(OpenSegment& segment);
   Task<Result<void>> seal(OpenSegment& segment);
   Task<Result<void>> retire(OpenSegment& segment, Error why);
@@ -199,6 +200,7 @@ class PartitionLog final : public Partition, public WalWriter::Listener {
   bool removed_ = false;
   bool closed_ = false;
   bool truncating_ = false;
+  bool folders_made_ = false;
   std::uint64_t cut_frame_ = 0;    // a truncation frame whose cut is not carried out yet
   std::optional<PartitionCheckpoint> before_cut_{};  // what checkpoints say while it is: the frame is replayed over it
 
@@ -209,6 +211,7 @@ class PartitionLog final : public Partition, public WalWriter::Listener {
   bool term_queued_ = false;       // hard state and term start of this run are in the WAL
   std::uint32_t sub_ = 0;
   Offset log_start_{};
+  std::uint64_t log_start_frame_ = 0;  // of this life, the newest that moved it
   Offset high_watermark_{};
   Offset flushed_{};
   Offset end_{};

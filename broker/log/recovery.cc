@@ -151,12 +151,13 @@ class Replay {
   std::map<std::uint32_t, std::uint64_t> last_batch_{};
 };
 
-Task<Result<void>> ensure_folders(io::Runtime& runtime, const ShardLogOptions& options) {
+/// Names that an earlier process made, and died before it had synced them, must last as long as what relies on them.
+Task<Result<void>> sync_folders(io::Runtime& runtime, const ShardLogOptions& options) {
   std::string shard = shard_folder(options.data_directory, options.shard);
-  TAILRACE_CO_TRY_VOID(co_await runtime.files.make_directory(shard));
   TAILRACE_CO_TRY_VOID(co_await runtime.files.make_directory(shard + "/wal"));
   TAILRACE_CO_TRY_VOID(co_await runtime.files.sync_directory(options.data_directory));
-  co_return co_await runtime.files.sync_directory(shard);
+  TAILRACE_CO_TRY_VOID(co_await runtime.files.sync_directory(shard));
+  co_return co_await runtime.files.sync_directory(shard + "/wal");
 }
 
 Task<Result<void>> open_slots(io::Runtime& runtime, const ShardLogOptions& options, RecoveredShard& into) {
@@ -199,10 +200,15 @@ Task<Result<SlotHeader>> read_slot_header(io::File& file) {
   TAILRACE_CO_TRY(std::uint64_t size, file.size());
   Buffer block = Buffer::allocate(limits::kWalBlock, io::kDirectAlignment);
   int good = 0;
+  std::optional<Error> refused;
   std::uint64_t places[2] = {0, size >= 2 * limits::kWalBlock ? align_down(size) - limits::kWalBlock : 0};
   for (int i = 0; i < 2; ++i) {
     auto got = co_await read_direct(file, block.bytes(), places[i]);
-    auto header = got ? decode_wal_file_header(Bytes{block.data(), *got}) : Result<WalFileHeader>{std::unexpected(got.error())};
+    if (!got) {
+      refused = got.error();
+      continue;
+    }
+    auto header = decode_wal_file_header(Bytes{block.data(), *got});
     if (!header && header.error().code == Errc::newer_format) co_return std::unexpected(header.error());
     if (!header) continue;
     ++good;
@@ -211,29 +217,29 @@ Task<Result<SlotHeader>> read_slot_header(io::File& file) {
     // The last block of a file that was cut or grown is elsewhere: the first header says where.
     if (i == 0 && header->file_bytes >= 2 * limits::kWalBlock) places[1] = header->file_bytes - limits::kWalBlock;
   }
+  if (!out.valid && refused) co_return std::unexpected(*std::move(refused));
   out.one_copy_bad = out.valid && good < 2;
   co_return out;
 }
 
 Task<Result<void>> recover(io::Runtime& runtime, ShardLogOptions options, RecoveredShard& into) {
   Instant begin = runtime.clock.now();
-  TAILRACE_CO_TRY_VOID(co_await ensure_folders(runtime, options));
-  TAILRACE_CO_TRY(LoadedCheckpoint loaded, co_await load_checkpoint(runtime, shard_folder(options.data_directory, options.shard)));
+  std::string folder = shard_folder(options.data_directory, options.shard);
+  TAILRACE_CO_TRY(LoadedCheckpoint loaded, co_await load_checkpoint(runtime, folder));
+  // The data directory gave every shard its first checkpoint before it counted the shard.
+  if (!loaded.found) co_return fail(Errc::corrupt, folder + ": the shard's checkpoint is gone");
+  TAILRACE_CO_TRY_VOID(co_await sync_folders(runtime, options));
   TAILRACE_CO_TRY_VOID(co_await open_slots(runtime, options, into));
   std::uint64_t newest = 0;
-  std::uint64_t lowest = 0;
   for (const auto& s : into.slots) {
     std::uint64_t sequence = s.slot.header.sequence;
     if (sequence == 0) continue;
     newest = std::max(newest, sequence);
-    lowest = lowest == 0 ? sequence : std::min(lowest, sequence);
   }
-  if (!loaded.found && lowest > 1) co_return fail(Errc::corrupt, "the checkpoint is missing, and the WAL does not go back to the beginning");
-  into.fresh = !loaded.found && newest == 0;
   into.checkpoint = std::move(loaded.checkpoint);
-  into.checkpoint_copy = loaded.copy;
+  into.checkpoint_copies = loaded.copies;
   RecoveryReport& report = into.report;
-  report.performed = !into.fresh;
+  report.performed = newest > 0 || into.checkpoint.newest_file > 0 || !into.checkpoint.partitions.empty();
   if (loaded.bad_copies > 0) {
     ++report.padding_repaired;
     log_warn("checkpoint.copy_bad", "shard {}: one of two checkpoint copies is damaged", options.shard.value());
@@ -269,7 +275,7 @@ Task<Result<void>> recover(io::Runtime& runtime, ShardLogOptions options, Recove
   report.corrupt = damage.size();
   for (const BadPlace& bad : damage) {
     log_error("wal.corrupt", "shard {} file {} position {}: frames {} to {} were durable and are {}", options.shard.value(), bad.file,
-              bad.position, bad.first_frame, bad.next_frame, bad.unreadable ? "unreadable" : "damaged");
+              bad.position, bad.first_frame, bad.next_frame, bad.header ? "damaged" : "damaged or missing");
     if (bad.header) {
       auto found = into.partitions.find(bad.header->partition);
       bool holds_data = bad.header->type == FrameType::batch || bad.header->type == FrameType::remainder;

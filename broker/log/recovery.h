@@ -12,9 +12,8 @@
 namespace tailrace::broker::log {
 
 struct RecoveredShard {
-  bool fresh = false;                       // neither checkpoint nor WAL: a new shard
   Checkpoint checkpoint{};
-  int checkpoint_copy = 0;                  // the valid one; the other is written first
+  CheckpointCopies checkpoint_copies{};
   std::map<std::uint32_t, RecoveredPartition> partitions{};  // by number
   std::uint32_t next_number = 0;
   struct Slot {
@@ -30,11 +29,12 @@ struct RecoveredShard {
   RecoveryReport report{};
 };
 
-/// Errors: newer_format, corrupt (no checkpoint is valid, and the WAL does not go back to the beginning), io_error,
-/// descriptors_exhausted.
+/// Errors: newer_format; corrupt (no checkpoint is there, or none is valid); io_error, descriptors_exhausted (something could
+/// not be read, which says nothing about what is stored: starting again may work).
 Task<Result<void>> recover(io::Runtime& runtime, ShardLogOptions options, RecoveredShard& into);
 
 /// One slot file with its header: of the two copies the valid one, the newer if they differ.
+/// Errors: newer_format; io_error (neither copy is valid, and one could not be read).
 struct SlotHeader {
   bool valid = false;
   bool one_copy_bad = false;

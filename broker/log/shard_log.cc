@@ -69,8 +69,7 @@ Task<Result<void>> ShardLogImpl::start() {
   TAILRACE_CO_TRY_VOID(co_await recover(runtime_, options_, found));
   report_ = found.report;
   next_number_ = found.next_number;
-  checkpoint_sequence_ = found.checkpoint.sequence;
-  checkpoint_copy_ = found.fresh ? 1 : found.checkpoint_copy;
+  checkpoint_copies_ = found.checkpoint_copies;
   for (auto& [number, p] : found.partitions) {
     if (p.removed) {
       removed_.emplace_back(number, p.state.id);
@@ -85,11 +84,12 @@ Task<Result<void>> ShardLogImpl::start() {
   files_.set_next_sequence(found.next_file);
   bool missing_slots = found.slots.size() < found.checkpoint.slots;
   if (missing_slots) log_warn("wal.slot_missing", "shard {}: {} of {} WAL files are there", options_.shard.value(), found.slots.size(), found.checkpoint.slots);
-  if (found.fresh) TAILRACE_CO_TRY_VOID(co_await write_checkpoints(false));
   if (!files_.can_prepare()) TAILRACE_CO_TRY_VOID(co_await free_a_slot_before_start());
   TAILRACE_CO_TRY_VOID(co_await files_.prepare(found.chain));
   files_.activate();
   wal_.start();
+  // From its first frame on, the loss of this file is noticed: the checkpoint names it.
+  TAILRACE_CO_TRY_VOID(co_await write_checkpoints(false));
   started_ = true;
   for (const auto& [number, id] : removed_) background_.spawn(delete_removed(Entry{.number = number}, id));
   wake();

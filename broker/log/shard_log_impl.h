@@ -108,8 +108,7 @@ class ShardLogImpl final : public ShardLog {
   std::unordered_map<PartitionId, Entry> entries_{};
   std::vector<std::pair<std::uint32_t, PartitionId>> removed_{};  // durable deletes whose files are not all gone
   std::uint32_t next_number_ = 0;
-  std::uint64_t checkpoint_sequence_ = 0;
-  int checkpoint_copy_ = 0;
+  CheckpointCopies checkpoint_copies_{};
   std::uint32_t known_slots_ = 0;
   std::optional<Error> directory_failure_{};
 

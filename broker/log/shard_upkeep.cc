@@ -253,15 +253,9 @@ Task<Result<void>> ShardLogImpl::write_checkpoints(bool clean) {
     checkpoint.oldest_frame = wal_.first_frame_of(checkpoint.oldest_file);
   }
   // Both copies: whichever is lost later, the other names no file that was recycled meanwhile.
-  bool first_ever = checkpoint_sequence_ == 0;
-  for (int i = 0; i < 2; ++i) {
-    checkpoint.sequence = ++checkpoint_sequence_;
-    checkpoint_copy_ = 1 - checkpoint_copy_;
-    TAILRACE_CO_TRY(std::uint64_t bytes, co_await write_checkpoint(runtime_, folder(), checkpoint_copy_, checkpoint));
-    ++stats_.checkpoints;
-    stats_.checkpoint_bytes += bytes;
-  }
-  if (first_ever || checkpoint_sequence_ <= 4) TAILRACE_CO_TRY_VOID(co_await runtime_.files.sync_directory(folder()));
+  TAILRACE_CO_TRY(std::uint64_t bytes, co_await write_checkpoint_copies(runtime_, folder(), checkpoint_copies_, checkpoint));
+  stats_.checkpoints += 2;
+  stats_.checkpoint_bytes += bytes;
   std::size_t freed = files_.free_before(checkpoint.oldest_file);
   stats_.wal_recycles += freed;
   wal_.forget_files_before(checkpoint.oldest_file);

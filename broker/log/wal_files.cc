@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "base/buffer.h"
+#include "base/log.h"
 
 namespace tailrace::broker::log {
 
@@ -26,6 +27,10 @@ std::uint64_t WalFiles::oldest_in_use() const {
 
 std::size_t WalFiles::full_count() const {
   return static_cast<std::size_t>(std::ranges::count_if(slots_, [](const auto& s) { return s->state == WalSlot::State::full; }));
+}
+
+std::size_t WalFiles::slot_count() const {
+  return static_cast<std::size_t>(std::ranges::count_if(slots_, [](const auto& s) { return s->file && s->state != WalSlot::State::filling; }));
 }
 
 bool WalFiles::can_prepare() const {
@@ -51,7 +56,26 @@ WalSlot* WalFiles::slot_to_use() {
   return slots_.back().get();
 }
 
+/// A file whose filling failed is not believed, name and size included: it is removed, and the next call makes a new one.
 Task<Result<void>> WalFiles::fill(WalSlot& slot) {
+  slot.state = WalSlot::State::filling;
+  auto filled = co_await write_zeros(slot);
+  if (filled) {
+    slot.filled = true;
+    slot.header = {};
+    slot.header.file_bytes = options_.file_bytes;
+    co_return filled;
+  }
+  slot.state = WalSlot::State::free;
+  slot.filled = false;
+  if (!slot.file) co_return filled;
+  slot.file.reset();
+  auto gone = co_await runtime_.files.remove(wal_slot_path(options_.folder, slot.slot));
+  if (!gone) log_warn("wal.slot_left", "shard {} slot {}: {}", options_.shard, slot.slot, gone.error().detail);
+  co_return filled;
+}
+
+Task<Result<void>> WalFiles::write_zeros(WalSlot& slot) {
   // Written once by hand: an overwrite of written blocks needs no file-system journal commit (storage.md, finding 1 and 2).
   if (!slot.file) {
     io::OpenOptions open{.create = true, .write = true, .direct = true};
@@ -67,26 +91,14 @@ Task<Result<void>> WalFiles::fill(WalSlot& slot) {
     TAILRACE_CO_TRY_VOID(co_await io::write_all(*slot.file, part, at, io::Durable::no));
   }
   TAILRACE_CO_TRY_VOID(co_await io::sync(*slot.file));
-  TAILRACE_CO_TRY_VOID(co_await runtime_.files.sync_directory(options_.folder));
-  slot.filled = true;
-  slot.header = {};
-  slot.header.file_bytes = options_.file_bytes;
-  co_return Result<void>{};
+  co_return co_await runtime_.files.sync_directory(options_.folder);
 }
 
 Task<Result<void>> WalFiles::prepare(Chain chain) {
   TAILRACE_CHECK(!prepared_, "one file is prepared at a time");
   WalSlot* slot = slot_to_use();
   if (!slot) co_return fail(Errc::no_credit, "every WAL slot is in use");
-  if (!slot->filled || !slot->file) {
-    slot->state = WalSlot::State::filling;
-    auto filled = co_await fill(*slot);
-    if (!filled) {
-      slot->state = WalSlot::State::free;
-      slot->filled = false;
-      co_return filled;
-    }
-  }
+  if (!slot->filled || !slot->file) TAILRACE_CO_TRY_VOID(co_await fill(*slot));
   slot->state = WalSlot::State::preparing;
   slot->header = WalFileHeader{.shard = options_.shard,
                                .slot = slot->slot,

@@ -43,7 +43,8 @@ class WalFiles {
   [[nodiscard]] WalSlot* active() { return active_; }
   [[nodiscard]] WalSlot* prepared() { return prepared_; }
   [[nodiscard]] std::uint64_t data_end(const WalSlot& slot) const { return slot.header.file_bytes - limits::kWalBlock; }
-  [[nodiscard]] std::size_t slot_count() const { return slots_.size(); }
+  /// Slots whose file is there.
+  [[nodiscard]] std::size_t slot_count() const;
   [[nodiscard]] const WalFilesOptions& options() const { return options_; }
   [[nodiscard]] std::uint64_t next_sequence() const { return next_sequence_; }
   void set_next_sequence(std::uint64_t sequence) { next_sequence_ = sequence; }
@@ -69,6 +70,7 @@ class WalFiles {
 
  private:
   Task<Result<void>> fill(WalSlot& slot);
+  Task<Result<void>> write_zeros(WalSlot& slot);
   WalSlot* slot_to_use();
 
   io::Runtime& runtime_;

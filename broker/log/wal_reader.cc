@@ -25,6 +25,7 @@ bool all_zero(Bytes bytes) {
 struct WalScanner::FileRead {
   io::Runtime& runtime;
   io::File& file;
+  std::uint64_t sequence;
   Contents& into;
   std::uint64_t size;
   std::uint64_t next = 0;
@@ -43,9 +44,11 @@ struct WalScanner::FileRead {
       for (std::size_t block = 0; block < length; block += limits::kWalBlock) {
         MutableBytes one = part.subspan(block, std::min<std::size_t>(limits::kWalBlock, length - block));
         auto again = co_await read_direct(file, one, at + block);
-        std::size_t read = again ? *again : 0;
-        std::memset(one.data() + read, 0, one.size() - read);
-        if (!again) into.unreadable.emplace_back(at + block, at + block + one.size());
+        if (!again) {
+          error = Error{again.error().code, fmt::format("WAL file {} position {}: {}", sequence, at + block, again.error().detail)};
+          co_return;
+        }
+        std::memset(one.data() + *again, 0, one.size() - *again);
       }
     }
   }
@@ -53,25 +56,25 @@ struct WalScanner::FileRead {
 
 Task<Result<void>> WalScanner::read_file(const WalFileFound& file, Contents& into) {
   into.bytes = Buffer::allocate(static_cast<std::size_t>(file.header.file_bytes), io::kDirectAlignment);
-  FileRead read{runtime_, *file.file, into, file.header.file_bytes};
+  FileRead read{runtime_, *file.file, file.header.sequence, into, file.header.file_bytes};
   TaskScope lanes;
   for (std::size_t i = 0; i < kReadDepth; ++i) lanes.spawn(read.lane());
   co_await lanes.drain();
-  std::ranges::sort(into.unreadable);
+  if (read.error) co_return std::unexpected(*std::move(read.error));
   co_return Result<void>{};
 }
 
 Task<Result<void>> WalScanner::scan(std::vector<WalFileFound> files) {
   // The next file is read while this one is checked.
   std::vector<Contents> contents(files.size());
+  Result<void> next{};
   for (std::size_t i = 0; i < files.size(); ++i) {
     TaskScope ahead;
     if (i == 0) TAILRACE_CO_TRY_VOID(co_await read_file(files[0], contents[0]));
     if (i + 1 < files.size()) {
-      ahead.spawn([](WalScanner& self, const WalFileFound& file, Contents& into) -> Task<void> {
-        auto read = co_await self.read_file(file, into);
-        (void)read;  // blocks that cannot be read are in `unreadable`
-      }(*this, files[i + 1], contents[i + 1]));
+      ahead.spawn([](WalScanner& self, const WalFileFound& file, Contents& into, Result<void>& result) -> Task<void> {
+        result = co_await self.read_file(file, into);
+      }(*this, files[i + 1], contents[i + 1], next));
     }
     const WalFileHeader& header = files[i].header;
     if (i == 0) {
@@ -85,6 +88,7 @@ Task<Result<void>> WalScanner::scan(std::vector<WalFileFound> files) {
     contents[i] = {};
     co_await ahead.drain();
     if (!scanned) co_return scanned;
+    if (!next) co_return next;
   }
   co_return Result<void>{};
 }
@@ -136,9 +140,8 @@ Result<void> WalScanner::scan_file(const WalFileFound& file, const Contents& con
     expected_ = decoded->sequence + 1;
     chain_ = decoded->header_crc;
     if (!whole) {
-      bool refused = std::ranges::any_of(contents.unreadable, [&](auto r) { return r.first < at && r.second > frame_at; });
       unproven_.push_back({.file = header.sequence, .position = frame_at, .first_frame = decoded->sequence,
-                           .next_frame = decoded->sequence + 1, .header = *decoded, .unreadable = refused});
+                           .next_frame = decoded->sequence + 1, .header = *decoded});
       // Its own durable-up-to still counts: the header is whole.
       proven_ = std::max(proven_, decoded->durable_up_to());
       TAILRACE_TRY_VOID(release());

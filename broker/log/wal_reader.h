@@ -34,7 +34,6 @@ struct BadPlace {
   std::uint64_t first_frame = 0;            // first sequence that is missing or broken
   std::uint64_t next_frame = 0;             // first valid one behind it; 0: none
   std::optional<FrameHeader> header{};      // only the payload is bad: the partition is known
-  bool unreadable = false;                  // the device refused to read there
 };
 
 struct ScanResult {
@@ -71,7 +70,6 @@ class WalScanner {
  private:
   struct Contents {
     Buffer bytes{};
-    std::vector<std::pair<std::uint64_t, std::uint64_t>> unreadable{};  // [from, to)
   };
   struct FileRead;
   Task<Result<void>> read_file(const WalFileFound& file, Contents& into);

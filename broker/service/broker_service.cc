@@ -74,10 +74,8 @@ Task<Result<StartReport>> BrokerService::Node::start() {
     services.push_back(std::make_unique<ShardService>(std::move(core)));
   }
   TAILRACE_CO_TRY_VOID(co_await directory->mark_dirty());
-  if (directory->shards_before() != shards && !directory->is_new()) {
-    log_info("shards.rehome", "from {} shards to {}", directory->shards_before(), shards);
-    TAILRACE_CO_TRY_VOID(co_await log::rehome(runtime, *directory, options.log));
-  }
+  if (directory->shards_before() != shards) log_info("shards.rehome", "from {} shards to {}", directory->shards_before(), shards);
+  TAILRACE_CO_TRY_VOID(co_await log::rehome(runtime, *directory, options.log));
   auto open = [&options](ShardCore& core) -> Task<Result<void>> {
     log::ShardLogOptions mine = options.log;
     mine.shard = core.index;

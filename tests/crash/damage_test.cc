@@ -82,6 +82,16 @@ TEST(Damage, LostSectorsAreNoticedOrHarmless) {
   EXPECT_TRUE(sweep.violations.empty()) << text(sweep);
   EXPECT_GT(sweep.noticed, 0u);
 }
+// Item 7: files cut short, gone, or of some time before; the folder of a shard that is gone is not a shard that is new.
+TEST(Damage, LostCutAndOldFilesAreNoticedOrHarmless) {
+  for (auto rest : {Rest::quiet, Rest::stopped}) {
+    AtRest log = small_log(4, rest);
+    ASSERT_TRUE(log.oracle.violations.empty()) << text(log.oracle.violations);
+    DamageSweep sweep = lose_files(log, 1);
+    EXPECT_TRUE(sweep.violations.empty()) << text(sweep);
+    EXPECT_GT(sweep.noticed, 0u);
+  }
+}
 // Item 3: a lying disk must be detected through the watermark, and reported.
 TEST(Damage, ALyingFlushIsReportedNotHidden) {
   for (std::uint64_t seed = 1; seed <= 3; ++seed) {

@@ -33,7 +33,8 @@ TEST_P(EveryCall, MayFailWithoutALoss) {
 
 std::vector<Kind> kinds() {
   std::vector<Kind> out;
-  for (auto op : {DiskOp::open, DiskOp::read, DiskOp::write_durable, DiskOp::allocate, DiskOp::remove, DiskOp::make_directory, DiskOp::rename}) {
+  for (auto op : {DiskOp::open, DiskOp::read, DiskOp::write_durable, DiskOp::allocate, DiskOp::remove, DiskOp::make_directory, DiskOp::rename,
+                  DiskOp::sync_directory, DiskOp::list}) {
     out.push_back({op, false});
     out.push_back({op, true});
   }
@@ -42,6 +43,20 @@ std::vector<Kind> kinds() {
 INSTANTIATE_TEST_SUITE_P(Item4, EveryCall, testing::ValuesIn(kinds()), [](const auto& info) {
   return fmt::format("{}_{}", sim::name_of(info.param.op), info.param.sticky ? "for_good" : "once");
 });
+
+// The first writes of a directory: neither copy of a checkpoint may be left half written, nor a WAL file that lasts only until
+// the next power cut.
+TEST(Faults, NoWriteOrSyncOfTheFirstStartLeavesLastingDamage) {
+  for (auto op : {DiskOp::write, DiskOp::sync}) {
+    for (bool sticky : {false, true}) {
+      for (std::uint64_t number = 0; number < 8; ++number) {
+        FaultRun run = run_script(1, sim::Fault{.op = op, .after = number, .sticky = sticky, .error = EIO});
+        EXPECT_TRUE(run.violations.empty()) << sim::name_of(op) << " call " << number << (sticky ? " for good" : "") << "\n" << text(run.violations);
+        EXPECT_GT(run.struck, 0u);
+      }
+    }
+  }
+}
 
 // Item 9: no allocation that fails may fail the log, and it goes on by itself.
 TEST(Faults, EveryAllocationMayFindTheDiskFull) {
@@ -89,6 +104,16 @@ TEST(Faults, AStalledCallDelaysAndBreaksNothing) {
       EXPECT_TRUE(run.violations.empty()) << sim::name_of(op) << " " << number << "\n" << text(run.violations);
       EXPECT_TRUE(run.started && !run.failed);
     }
+  }
+}
+
+// Item 14: what cannot be read while the log starts proves nothing about it. The start or the opening fails, and a later one
+// finds everything.
+TEST(Faults, AnyCallOfARecoveryMayFail) {
+  for (std::uint64_t seed = 1; seed <= 6; ++seed) {
+    FaultSweep sweep = fail_during_recovery(seed);
+    EXPECT_TRUE(sweep.violations.empty()) << text(sweep.violations);
+    EXPECT_GT(sweep.struck, 20u);
   }
 }
 

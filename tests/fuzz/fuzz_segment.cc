@@ -5,6 +5,7 @@
 /// to follow each other, 4 there is no index, 8 it is the segment still written to instead of the sealed one before it.
 #include "codec/batch_builder.h"
 #include "log/segment_files.h"
+#include "log/data_directory.h"
 #include "log/shard_log.h"
 #include "tests/fuzz/log_seal.h"
 #include "tests/support/sim_disk.h"
@@ -47,6 +48,8 @@ const sim::DiskImage& good_image() {
     sim::SimMachine machine{1};
     FUZZ_ASSERT(machine.loop.run(machine.disk.make_directory("/data")).has_value());
     FUZZ_ASSERT(machine.loop.run(machine.disk.sync_directory("/")).has_value());
+    auto directory = machine.loop.run(DataDirectory::open(machine.runtime, "/data", 1));
+    FUZZ_ASSERT(directory && *directory);
     auto opened = machine.loop.run(ShardLog::open(machine.runtime, options()));
     FUZZ_ASSERT(opened && *opened);
     auto made = machine.loop.run((**opened)->create(partition(), kPartition));

@@ -30,6 +30,8 @@ void recover_from(Bytes data, std::string header) {
   for (const char* directory : {"/", "/data"}) image.directories.insert(directory);
   image.directories.insert(folder);
   image.directories.insert(wal);
+  std::vector<std::byte> first = encode(Checkpoint{});
+  image.files[checkpoint_path(folder, 0)].write(first, 0);
   sim::Content& file = image.files[wal_slot_path(wal, 0)];
   file.resize(kFileBytes);
   file.write(as_bytes(header), 0);

@@ -38,7 +38,7 @@ class LogWorld {
   explicit LogWorld(std::uint64_t seed = 1, ShardLogOptions options = small()) : seed_{seed}, options_{std::move(options)} { boot({}); }
   ~LogWorld() { close(); }
   static ShardLogOptions small() {
-    return {.data_directory = "/data", .directory_id = std::string(32, 'a'), .wal_file_bytes = 64 * limits::kKiB, .wal_files = 3,
+    return {.data_directory = "/data", .wal_file_bytes = 64 * limits::kKiB, .wal_files = 3,
             .hot_tail_bytes = 4 * limits::kMiB, .read_pool_bytes = 2 * limits::kMiB};
   }
 
@@ -51,6 +51,10 @@ class LogWorld {
     auto made = run(disk_->make_directory("/data"));
     if (!made) return made;
     if (auto synced = run(disk_->sync_directory("/")); !synced) return synced;
+    auto directory = run(DataDirectory::open(*runtime_, options_.data_directory, 1));
+    if (!directory) return std::unexpected(directory.error());
+    directory_ = *std::move(directory);
+    options_.directory_id = directory_->identity().directory_id;
     auto opened = run(ShardLog::open(*runtime_, options_));
     if (!opened) return std::unexpected(opened.error());
     log_ = *std::move(opened);
@@ -65,6 +69,7 @@ class LogWorld {
       if (!ended) std::abort();
     }
     log_.reset();
+    directory_.reset();
     if (loop_) loop_->run_until_idle();
   }
   /// Stops without closing; what `plan` leaves is there for the next start().
@@ -72,6 +77,7 @@ class LogWorld {
     sim::DiskImage image = disk_->crash(plan);
     if (log_) EXPECT_TRUE(loop_->run(log_->close()));
     log_.reset();
+    directory_.reset();
     loop_->run_until_idle();
     boot(std::move(image));
   }
@@ -80,6 +86,7 @@ class LogWorld {
     sim::DiskImage image = disk_->kill();
     if (log_) EXPECT_TRUE(loop_->run(log_->close()));
     log_.reset();
+    directory_.reset();
     loop_->run_until_idle();
     boot(std::move(image));
   }
@@ -148,6 +155,7 @@ class LogWorld {
   std::unique_ptr<sim::SimLoop> loop_;
   std::unique_ptr<sim::SimDisk> disk_;
   std::unique_ptr<io::Runtime> runtime_;
+  std::unique_ptr<DataDirectory> directory_;  // its lock, as long as the log is open
   std::unique_ptr<ShardLog> log_;
 };
 
