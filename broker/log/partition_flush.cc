@@ -31,20 +31,27 @@ Task<Result<void>> PartitionLog::flush_locked(FlushMode mode) {
     bool whole = open_.size() > 1 && s.durable == s.end;  // rolled, and all of it may be written
     std::uint32_t target = whole || mode == FlushMode::partial ? s.durable : static_cast<std::uint32_t>(align_down(s.durable));
     if (planted(PlantedBug::segment_before_wal)) target = s.end;
-    auto done = target > s.written ? co_await write_segment(s, target) : Result<void>{};
-    if (done && (whole || mode != FlushMode::blocks) && s.synced < s.written) done = co_await sync_segment(s);
-    if (done && whole && s.synced == s.end) {
-      done = co_await seal(s);
+    Result<void> done{};
+    if (!s.failed) {
+      if (target > s.written) done = co_await write_segment(s, target);
+      if (done && (whole || mode != FlushMode::blocks) && s.synced < s.written) done = co_await sync_segment(s);
+      if (done && whole && s.synced == s.end) {
+        co_await seal(s);
+        continue;
+      }
+      if (done || shard_.failed()) co_return done;
+    }
+    bool may_pass = !done && (done.error().code == Errc::storage_full || done.error().code == Errc::descriptors_exhausted);
+    if (s.failed || !may_pass) {
+      if (!done) log_error("segment.failed", "{} segment {}: {}", folder(), s.base.value(), done.error().detail);
+      s.failed = true;
+      done = co_await retire(s);
       if (done) continue;
+      may_pass = done.error().code == Errc::storage_full || done.error().code == Errc::descriptors_exhausted;
+      if (!may_pass) shard_.directory_failed(done.error());  // the second failure: it is not the file
     }
-    if (done || shard_.failed()) co_return done;
-    if (done.error().code == Errc::storage_full) {
-      shard_.space_ran_out();
-      co_return done;
-    }
-    if (done.error().code == Errc::descriptors_exhausted) co_return done;
-    auto moved = co_await retire(s, done.error());
-    if (!moved) co_return moved;
+    if (done.error().code == Errc::storage_full) shard_.space_ran_out();
+    co_return done;
   }
   if (removed_) co_return Result<void>{};
   co_return std::unexpected(shard_.failure());
@@ -143,7 +150,12 @@ Task<Result<void>> PartitionLog::sync_segment(OpenSegment& s) {
   std::uint32_t written = s.written;
   TAILRACE_CO_TRY(auto file, co_await shard_.files.get(key_of(s.base), segment_path(folder(), s.base, "log"), false));
   Instant before = shard_.runtime.clock.now();
-  TAILRACE_CO_TRY_VOID(co_await io::sync(*file));
+  auto done = co_await io::sync(*file);
+  if (!done) {
+    // Never tried again and believed: whatever the code, these bytes are written anew.
+    s.failed = true;
+    co_return done;
+  }
   shard_.stats.sync_latency.record(shard_.runtime.clock.now() - before);
   ++shard_.stats.segment_syncs;
   s.synced = written;
@@ -188,26 +200,30 @@ bool PartitionLog::copy_range(Offset segment, std::uint32_t from, std::uint32_t 
   return at == to;
 }
 
-/// Cut to its length, indexed, its successor's producer state stored: from here on it never changes.
-Task<Result<void>> PartitionLog::seal(OpenSegment& s) {
-  if (!s.keep_length) {
-    TAILRACE_CO_TRY(auto file, co_await shard_.files.get(key_of(s.base), segment_path(folder(), s.base, "log"), false));
-    TAILRACE_CO_TRY_VOID(co_await io::truncate(*file, s.end));
-    TAILRACE_CO_TRY_VOID(co_await io::sync(*file));
-  }
+/// The file is cut to its length. Only space is at stake: a segment ends where the next one begins, however long its file is.
+Task<void> PartitionLog::trim(Offset base, std::uint32_t length) {
+  auto file = co_await shard_.files.get(key_of(base), segment_path(folder(), base, "log"), false);
+  Result<void> done = file ? co_await io::truncate(**file, length) : Result<void>{std::unexpected(file.error())};
+  if (done) done = co_await io::sync(**file);
+  if (!done) log_warn("segment.not_trimmed", "{} segment {}: {}", folder(), base.value(), done.error().detail);
+}
+
+/// Cut to its length, indexed, its successor's producer state stored: from here on it never changes. All of it is synced
+/// before; what is added here saves time and space later, and a failure of that is no failure of the segment.
+Task<void> PartitionLog::seal(OpenSegment& s) {
+  if (!s.keep_length) co_await trim(s.base, s.end);
   Offset next = open_[1]->base;
-  TAILRACE_CO_TRY_VOID(co_await replace_file(shard_.runtime, segment_path(folder(), s.base, "idx"), s.index.encode(true, {})));
-  TAILRACE_CO_TRY_VOID(co_await replace_file(shard_.runtime, segment_path(folder(), next, "snap"), encode_snapshot(next, s.state_after)));
-  TAILRACE_CO_TRY_VOID(co_await sync_folder(folder()));
-  snapshot_ = next;
+  auto done = co_await replace_file(shard_.runtime, segment_path(folder(), s.base, "idx"), s.index.encode(true, {}));
+  if (done) done = co_await replace_file(shard_.runtime, segment_path(folder(), next, "snap"), encode_snapshot(next, s.state_after));
+  if (done) done = co_await sync_folder(folder());
+  if (done) snapshot_ = next;
+  else log_warn("segment.index_not_saved", "{} segment {}: {}", folder(), s.base.value(), done.error().detail);
   auto index = std::make_shared<SegmentIndex>(std::move(s.index));
   shard_.index_bytes += index->memory_bytes();
   sealed_.push_back({s.base, s.end, std::move(index)});
   shard_.cold.forget(key_of(s.base));
   if (remainder_.segment == s.base) remainder_ = {};
   open_.erase(open_.begin());
-  segment_failures_ = 0;
-  co_return Result<void>{};
 }
 
 Task<Result<void>> PartitionLog::settle(std::uint64_t boundary) {
@@ -273,93 +289,142 @@ Task<Result<void>> PartitionLog::split_at_durable() {
   if (s.end == s.synced || s.synced == 0 || removed_) co_return Result<void>{};
   std::size_t first = hot_.find_position(s.base, s.synced);
   if (first == hot_.size() || hot_.at(first).position != s.synced) co_return fail(Errc::internal, "the durable end is no batch's");
-  TAILRACE_CO_TRY(auto file, co_await shard_.files.get(key_of(s.base), segment_path(folder(), s.base, "log"), false));
-  TAILRACE_CO_TRY_VOID(co_await io::truncate(*file, s.synced));
-  TAILRACE_CO_TRY_VOID(co_await io::sync(*file));
-  first = hot_.find_position(s.base, s.synced);
+  Offset base = s.base;
   std::uint32_t cut = s.synced;
-  auto rest = std::make_unique<OpenSegment>(hot_.at(first).base);
-  for (std::size_t i = first; i < hot_.size() && hot_.at(i).segment == s.base; ++i) {
-    HotBatch& b = hot_.at(i);
-    auto header = read_batch_header(b.bytes.bytes(), b.bytes.length);
-    if (!header) co_return std::unexpected(header.error());
-    rest->index.add(*header, b.bytes.bytes(), last_append_ms_);
-    b.segment = rest->base;
-    b.position -= cut;
-    rest->end = b.end();
-    if (i < hot_.size() - undurable_) rest->durable = b.end();
-  }
-  rest->state_after = std::move(s.state_after);
-  sealed_.push_back({s.base, cut, nullptr});  // its index is made when somebody reads it
-  shard_.cold.forget(key_of(s.base));
-  copied_ = {};
-  remainder_ = {};
-  open_.front() = std::move(rest);
+  co_await trim(base, cut);
+  go_on_behind(s, cut);
+  sealed_.push_back({base, cut, nullptr});  // its index is made when somebody reads it
+  shard_.cold.forget(key_of(base));
   co_return Result<void>{};
 }
 
-/// A file that failed a write or a sync is believed only up to its last good sync. What lies behind moves to a new file,
-/// from memory; the batches get new WAL frames, since their old ones name the old place. A second failure is the disk's.
-Task<Result<void>> PartitionLog::retire(OpenSegment& s, Error why) {
-  log_error("segment.retired", "{} segment {}: {}", folder(), s.base.value(), why.detail);
-  if (!shard_.wal.started()) co_return std::unexpected(std::move(why));  // nothing can be logged anew: the start fails, and says why
-  if (++segment_failures_ > 1) {
-    shard_.directory_failed(why);
-    co_return std::unexpected(std::move(why));
-  }
-  ++shard_.stats.segment_retirements;
-  shard_.files.drop(key_of(s.base));
-  shard_.cold.forget(key_of(s.base));
-  if (open_.size() == 1) roll();
-  auto floor = static_cast<std::uint32_t>(align_down(s.synced));
-  std::size_t first = hot_.find_position(s.base, floor);
-  if (first == hot_.size() || hot_.at(first).segment != s.base) co_return std::unexpected(std::move(why));
-  std::uint32_t cut = hot_.at(first).position;
-  Offset moved_base = hot_.at(first).base;
-  if (moved_base == s.base) {
-    // Nothing of the file is believed: the same name, a new file.
-    auto gone = co_await shard_.runtime.files.remove(segment_path(folder(), s.base, "log"));
-    if (!gone && gone.error().code != Errc::not_found) co_return gone;
-    s.created = false;
-    s.allocated = s.written = s.synced = 0;
-    co_return Result<void>{};
-  }
-  auto moved = std::make_unique<OpenSegment>(moved_base);
-  std::uint64_t last_frame = 0;
-  std::vector<std::uint64_t> frames;
-  for (std::size_t i = first; i < hot_.size() && hot_.at(i).segment == s.base; ++i) {
-    const HotBatch& b = hot_.at(i);
-    FrameHeader header = frame(FrameType::batch);
-    header.base_offset = b.base;
-    header.segment_base = moved_base;
-    header.position = b.position - cut;
-    last_frame = shard_.wal.append(header, b.bytes, this);
-    frames.push_back(last_frame);
-  }
-  auto logged = co_await shard_.wal.wait_durable_or_stall(last_frame);
-  if (!logged) {
-    // Neither the segment nor the WAL takes the bytes.
-    shard_.directory_failed(why);
-    co_return logged;
-  }
-  // All of them are durable, under their old frames too; eviction never takes what is not synced.
-  first = hot_.find_position(s.base, floor);
-  for (std::size_t n = 0; n < frames.size(); ++n) {
-    HotBatch& b = hot_.at(first + n);
+/// What lies behind `end`, a batch's, of the oldest open segment becomes the beginning of a segment of its own. `s` is gone then.
+void PartitionLog::go_on_behind(OpenSegment& s, std::uint32_t end) {
+  std::size_t first = hot_.find_position(s.base, end);
+  bool any = first < hot_.size() && hot_.at(first).segment == s.base;
+  std::unique_ptr<OpenSegment> rest;
+  if (any || open_.size() == 1) rest = std::make_unique<OpenSegment>(any ? hot_.at(first).base : end_);
+  for (std::size_t i = first; any && i < hot_.size() && hot_.at(i).segment == s.base; ++i) {
+    HotBatch& b = hot_.at(i);
     auto header = read_batch_header(b.bytes.bytes(), b.bytes.length);
-    if (!header) co_return std::unexpected(header.error());
-    moved->index.add(*header, b.bytes.bytes(), last_append_ms_);
-    b.segment = moved_base;
-    b.position -= cut;
-    b.frame = frames[n];
-    moved->end = moved->durable = b.end();
+    TAILRACE_DCHECK(header.has_value(), "it was read when it was appended");
+    rest->index.add(*header, b.bytes.bytes(), last_append_ms_);
+    b.segment = rest->base;
+    b.position -= end;
+    rest->end = b.end();
+    if (i < hot_.size() - undurable_) rest->durable = b.end();
   }
-  moved->state_after = std::move(s.state_after);
-  sealed_.push_back({s.base, cut, nullptr});  // its index is made anew when somebody reads it
   copied_ = {};
   remainder_ = {};
-  open_.front() = std::move(moved);
+  if (!rest) {
+    open_.erase(open_.begin());
+    return;
+  }
+  rest->state_after = std::move(s.state_after);
+  open_.front() = std::move(rest);
+}
+
+/// A file that failed a write or a sync is believed up to the last whole block of its last good sync: the partial one behind it
+/// may just have been rewritten. What is durable behind that goes into a new file, synced before anything points there; what
+/// is not durable yet becomes a segment of its own. No frame is needed for it: the old ones stay in the WAL until a checkpoint
+/// names the new place, and recovery lays batches by offset.
+/// Errors: storage_full, descriptors_exhausted (to be tried again: nothing has changed); any other: the disk's, not the file's.
+Task<Result<void>> PartitionLog::retire(OpenSegment& s) {
+  shard_.files.drop(key_of(s.base));
+  shard_.cold.forget(key_of(s.base));
+  TAILRACE_CO_TRY(Believed kept, co_await believed(s));
+  std::uint32_t end = s.durable;  // a batch's; appends may go on behind it meanwhile
+  if (end > kept.position) TAILRACE_CO_TRY_VOID(co_await write_anew(s, kept, end));
+  if (removed_) co_return Result<void>{};
+  ++shard_.stats.segment_retirements;
+  log_warn("segment.retired", "{} segment {}: kept up to position {}; what follows is in segment {}", folder(), s.base.value(), kept.position, kept.next.value());
+  Offset base = s.base;
+  go_on_behind(s, end);  // first: batches stay in order of their places
+  for (std::size_t i = hot_.find_position(base, kept.position); i < hot_.size() && hot_.at(i).segment == base; ++i) {
+    HotBatch& b = hot_.at(i);
+    b.segment = kept.next;
+    b.position -= kept.position;
+  }
+  // Indexes of the two are made when somebody reads there.
+  if (kept.position > 0) sealed_.push_back({base, kept.position, nullptr});
+  if (end > kept.position) sealed_.push_back({kept.next, end - kept.position, nullptr});
+  shard_.files.drop(key_of(base));
+  shard_.cold.forget(key_of(base));
   co_return Result<void>{};
+}
+
+/// Where the batch begins that holds the first byte not believed, and the bytes from there to the last good sync.
+Task<Result<PartitionLog::Believed>> PartitionLog::believed(const OpenSegment& s) {
+  auto floor = static_cast<std::uint32_t>(align_down(s.synced));
+  if (s.synced == 0) co_return Believed{0, s.base, {}};
+  Believed out;
+  std::size_t first = hot_.find_position(s.base, floor);
+  if (first < hot_.size() && hot_.at(first).segment == s.base && hot_.at(first).position <= floor) {
+    out = {hot_.at(first).position, hot_.at(first).base, std::vector<std::byte>(s.synced - hot_.at(first).position)};
+    if (!copy_range(s.base, out.position, s.synced, out.bytes.data())) co_return fail(Errc::internal, "bytes of a segment that are in no memory");
+    co_return out;
+  }
+  // The batches have left memory; the partial block's bytes were kept, and what lies before it is on the disk.
+  bool kept = remainder_.segment == s.base && remainder_.position == floor && remainder_.end() == s.synced;
+  if (!kept) co_return fail(Errc::internal, "a remainder that is in no memory");
+  std::uint32_t from = 0;
+  for (const IndexEntry& entry : s.index.entries()) {
+    if (entry.position <= floor) from = entry.position;
+  }
+  std::vector<std::byte> bytes(s.synced - from);
+  if (from < floor) {
+    ColdReader::Source source{key_of(s.base), segment_path(folder(), s.base, "log"), floor};
+    TAILRACE_CO_TRY(Slice front, co_await shard_.cold.read(source, from, floor - from, false));
+    if (front.length < floor - from) co_return fail(Errc::io_error, "a segment ends before its synced bytes do");
+    std::memcpy(bytes.data(), front.bytes().data(), front.length);
+  }
+  std::memcpy(bytes.data() + (floor - from), remainder_.bytes.data(), remainder_.bytes.size());
+  for (std::size_t at = 0;;) {
+    Bytes rest = Bytes{bytes}.subspan(at);
+    TAILRACE_CO_TRY(BatchHeader header, read_batch_header(rest, limits::kMessageBytesCeiling));
+    std::size_t next = at + header.total_bytes();
+    if (next > bytes.size()) co_return fail(Errc::io_error, "a batch that ends behind the synced bytes");
+    if (from + next > floor) {
+      co_return Believed{from + static_cast<std::uint32_t>(at), header.base_offset, {rest.begin(), rest.end()}};
+    }
+    at = next;
+  }
+}
+
+/// Writes [kept.position, end) of a segment to the file of `kept.next`. Written aside, synced and renamed: under its final name
+/// it is whole, also where it replaces the failed file itself.
+Task<Result<void>> PartitionLog::write_anew(const OpenSegment& s, const Believed& kept, std::uint32_t end) {
+  TAILRACE_CO_TRY_VOID(co_await make_folders());
+  std::string path = segment_path(folder(), kept.next, "log");
+  std::string temporary = path + ".tmp";
+  {
+    TAILRACE_CO_TRY(auto file, co_await shard_.runtime.files.open(temporary, {.create = true, .write = true, .direct = true}));
+    TAILRACE_CO_TRY_VOID(co_await io::truncate(*file, 0));
+    auto permit = co_await shard_.writes.acquire();
+    Buffer buffer = shard_.take_buffer();
+    Result<void> done{};
+    auto synced = kept.position + static_cast<std::uint32_t>(kept.bytes.size());
+    for (std::uint32_t from = kept.position; from < end && done;) {
+      std::uint32_t to = std::min<std::uint32_t>(end, from + static_cast<std::uint32_t>(ShardContext::kWriteBytes));
+      std::uint32_t early = std::clamp(synced, from, to);
+      if (early > from) std::memcpy(buffer.data(), kept.bytes.data() + (from - kept.position), early - from);
+      if (early < to && !copy_range(s.base, early, to, buffer.data() + (early - from))) {
+        done = fail(Errc::internal, "bytes of a segment that are in no memory");
+        break;
+      }
+      std::size_t padded = align_up(to - from);
+      std::memset(buffer.data() + (to - from), 0, padded - (to - from));
+      done = co_await io::write_all(*file, Bytes{buffer.data(), padded}, from - kept.position, io::Durable::no);
+      shard_.stats.segment_bytes += padded;
+      from = to;
+    }
+    shard_.give_buffer(std::move(buffer));
+    if (done) done = co_await io::truncate(*file, end - kept.position);
+    if (done) done = co_await io::sync(*file);
+    TAILRACE_CO_TRY_VOID(std::move(done));
+  }
+  TAILRACE_CO_TRY_VOID(co_await shard_.runtime.files.rename(temporary, path));
+  co_return co_await sync_folder(folder());
 }
 
 }  // namespace tailrace::broker::log

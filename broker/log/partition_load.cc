@@ -49,6 +49,7 @@ Task<Result<void>> PartitionLog::load(RecoveredPartition recovered) {
   TAILRACE_CO_TRY_VOID(co_await list_segments(loading));
   TAILRACE_CO_TRY_VOID(co_await load_active(loading));
   TAILRACE_CO_TRY_VOID(co_await lay_tail(loading));
+  TAILRACE_CO_TRY_VOID(co_await put_leftovers_aside(loading));
   end_ = std::max(loading.expected, log_start_);
   for (const Hole& hole : holes_) {
     if (hole.accepted && hole.from == end_) end_ = std::max(end_, hole.to);
@@ -90,18 +91,6 @@ Task<Result<void>> PartitionLog::list_segments(Loading& loading) {
       sealed_.push_back({*base, file.size, nullptr});
     } else if (*base == state.flushed_segment) {
       active_found = true;  // `created` only once this life has synced its name: the last one may have died before it did
-    } else {
-      // Behind everything the checkpoint knows. Named by the WAL: it will be written again, with the same bytes. Left by a
-      // truncation: gone. Anything else was not made by a run we know of and is kept under another name.
-      bool in_wal = std::ranges::any_of(loading.from.tail, [&](const TailFrame& t) { return t.segment == *base; });
-      if (in_wal) continue;
-      std::string path = segment_path(folder(), *base, "log");
-      if (loading.from.truncated || planted(PlantedBug::replay_old_truncation)) {
-        TAILRACE_CO_TRY_VOID(co_await shard_.runtime.files.remove(path));
-      } else {
-        log_warn("segment.orphan", "{} is behind what the log knows; kept as {}.orphan", path, path);
-        TAILRACE_CO_TRY_VOID(co_await shard_.runtime.files.rename(path, path + ".orphan"));
-      }
     }
   }
   std::ranges::sort(sealed_, {}, &SealedSegment::base);
@@ -109,6 +98,38 @@ Task<Result<void>> PartitionLog::list_segments(Loading& loading) {
   Offset first = sealed_.empty() ? state.flushed_segment : sealed_.front().base;
   if (first > log_start_) add_hole(log_start_, first);
   if (!active_found && state.flushed_position > 0) loading.stopped = loading.was_stopped = true;
+  co_return Result<void>{};
+}
+
+/// Files behind the flushed segment. One that an open segment bears the name of will be written again, with the same bytes.
+/// Any other belongs to a layout that is given up: left by a truncation, or by a run whose checkpoint never came. It must not be
+/// taken for a part of the log once the log has grown past it. Indexes and snapshots there are derived, and may be of that layout.
+Task<Result<void>> PartitionLog::put_leftovers_aside(Loading& loading) {
+  const PartitionCheckpoint& state = loading.from.state;
+  bool changed = false;
+  for (const io::DirectoryEntry& file : loading.files) {
+    std::string path = folder() + "/" + file.name;
+    if (auto base = parse_segment_name(file.name, "log"); base && *base > state.flushed_segment) {
+      bool open = std::ranges::any_of(open_, [&](const auto& s) { return s->base == *base; });
+      if (open) continue;
+      if (loading.from.truncated || planted(PlantedBug::replay_old_truncation)) {
+        TAILRACE_CO_TRY_VOID(co_await shard_.runtime.files.remove(path));
+      } else {
+        log_warn("segment.orphan", "{} is behind what the log knows; kept as {}.orphan", path, path);
+        TAILRACE_CO_TRY_VOID(co_await shard_.runtime.files.rename(path, path + ".orphan"));
+      }
+      changed = true;
+      continue;
+    }
+    auto index = parse_segment_name(file.name, "idx");
+    auto snapshot = parse_segment_name(file.name, "snap");
+    bool stale = (index && (*index > state.flushed_segment || (loading.from.truncated && *index == state.flushed_segment))) ||
+                 (snapshot && *snapshot > state.flushed_segment);
+    if (!stale) continue;
+    TAILRACE_CO_TRY_VOID(co_await shard_.runtime.files.remove(path));
+    changed = true;
+  }
+  if (changed) TAILRACE_CO_TRY_VOID(co_await sync_folder(folder()));
   co_return Result<void>{};
 }
 
@@ -121,6 +142,7 @@ Task<Result<void>> PartitionLog::load_active(Loading& loading) {
     auto file = co_await read_whole_file(shard_.runtime, segment_path(folder(), s.base, "idx"), kIndexFileBytesMax);
     auto decoded = file ? SegmentIndex::decode(file->bytes()) : Result<SegmentIndex::Decoded>{std::unexpected(file.error())};
     bool usable = decoded && !decoded->sealed && decoded->index.base() == s.base && decoded->index.covered() <= state.flushed_position &&
+                  decoded->index.next() <= state.flushed_offset &&
                   producers_.load(decoded->extra).has_value();
     if (usable) {
       s.index = std::move(decoded->index);
@@ -137,7 +159,9 @@ Task<Result<void>> PartitionLog::load_active(Loading& loading) {
     loading.stopped = loading.was_stopped = missing;
   }
   if (!loading.stopped && state.flushed_position > 0) {
-    TAILRACE_CO_TRY_VOID(co_await scan_segment(loading, s.base, from, state.flushed_position, false));
+    TAILRACE_CO_TRY_VOID(co_await scan_segment(loading, s.base, from, state.flushed_position, state.flushed_offset, false));
+    bool cut = loading.from.cut_elsewhere && !loading.stopped && loading.expected >= state.flushed_offset;
+    if (cut) loading.from.state.flushed_position = std::min(state.flushed_position, s.index.covered());
   }
   s.end = s.index.covered();
   s.durable = s.end;
@@ -168,19 +192,21 @@ Task<Result<void>> PartitionLog::load_producers(Loading& loading) {
   for (std::size_t i = 0; i < sealed_.size(); ++i) {
     if (sealed_[i].base < at) continue;
     loading.expected = sealed_[i].base;
-    TAILRACE_CO_TRY_VOID(co_await scan_segment(loading, sealed_[i].base, 0, static_cast<std::uint32_t>(sealed_[i].bytes), true));
+    Offset next = i + 1 < sealed_.size() ? sealed_[i + 1].base : active;
+    TAILRACE_CO_TRY_VOID(co_await scan_segment(loading, sealed_[i].base, 0, static_cast<std::uint32_t>(sealed_[i].bytes), next, true));
     loading.stopped = loading.was_stopped = false;  // found again, and reported, when somebody reads there
   }
   loading.expected = expected;
   co_return Result<void>{};
 }
 
-/// Batch by batch over [from, to) of a segment on disk. Stops before a batch that reaches behind `to`.
-Task<Result<void>> PartitionLog::scan_segment(Loading& loading, Offset base, std::uint32_t from, std::uint32_t to, bool derived_only) {
+/// Batch by batch over [from, to) of a segment on disk. Stops before a batch that reaches behind `to`, and at offset `limit`:
+/// what lies behind that in the file is no part of the log.
+Task<Result<void>> PartitionLog::scan_segment(Loading& loading, Offset base, std::uint32_t from, std::uint32_t to, Offset limit, bool derived_only) {
   ColdReader::Source source{key_of(base), segment_path(folder(), base, "log"), to};
   std::uint32_t at = from;
   std::string why;
-  while (at + batch_layout::kHeaderBytes <= to) {
+  while (at + batch_layout::kHeaderBytes <= to && loading.expected < limit) {
     auto head = co_await shard_.cold.read(source, at, batch_layout::kHeaderBytes, true);
     if (proves_nothing(head)) co_return std::unexpected(head.error());
     if (!head || head->length < batch_layout::kHeaderBytes) {
@@ -243,13 +269,16 @@ Task<Result<void>> PartitionLog::lay_tail(Loading& loading) {
   const PartitionCheckpoint& state = loading.from.state;
   OpenSegment& front = *open_.front();
   bool first = true;
+  std::optional<std::uint32_t> repaired;  // a remainder frame stands in for the partial block from here on
   for (TailFrame& t : loading.from.tail) {
     if (t.type == FrameType::remainder) {
       // Raw bytes from a block boundary: the batch they begin in has its front on disk.
       std::uint32_t end = t.position + static_cast<std::uint32_t>(t.bytes.length);
       auto floor = static_cast<std::uint32_t>(align_down(state.flushed_position));
       if (t.segment == state.flushed_segment && t.position <= floor && end > floor) copied_ = {t.segment, end, t.frame};
-      bool wanted = first && !loading.stopped && t.segment == front.base && end > front.end && t.position <= state.flushed_position;
+      // Also where the disk's partial block is damaged: it may have been torn while it was rewritten.
+      bool wanted = first && t.segment == front.base && end > front.end && t.position <= state.flushed_position &&
+                    (t.position <= front.end || t.position - front.end <= limits::kMessageBytesCeiling);
       if (!wanted) continue;
       first = false;
       std::uint32_t begin = front.end;
@@ -276,6 +305,9 @@ Task<Result<void>> PartitionLog::lay_tail(Loading& loading) {
           loading.stopped = loading.was_stopped = true;
           break;
         }
+        if (header->base_offset >= t.next) break;  // cut since
+        if (loading.stopped) repaired = t.position;
+        loading.stopped = false;
         Slice one = all.part(0, header->total_bytes());
         all = all.part(one.length, all.length - one.length);
         TAILRACE_CO_TRY_VOID(lay_batch(loading, std::move(one), *header, t.frame, t.append_ms));
@@ -300,6 +332,7 @@ Task<Result<void>> PartitionLog::lay_tail(Loading& loading) {
     s.synced = s.written = std::min(s.end, state.flushed_position);
     if (open_.size() == 1 && hot_.empty()) s.synced = s.written = s.end;
     if (loading.was_stopped) s.synced = s.written = hot_.empty() || hot_.front().segment != s.base ? s.end : hot_.front().position;
+    if (repaired) s.synced = s.written = *repaired;
     if (lost_rest) add_hole(loading.expected, loading.expected);
   } else if (s.base == state.flushed_segment) {
     s.synced = s.written = state.flushed_position;

@@ -99,6 +99,7 @@ class PartitionLog final : public Partition, public WalWriter::Listener {
     std::uint32_t synced = 0;
     std::uint64_t allocated = 0;
     bool created = false;         // the file exists, and this life synced its folder and those above
+    bool failed = false;          // the file failed a write or a sync: to be retired
     bool keep_length = false;     // damaged: not cut to its length when sealed
     std::optional<SavePoint> save{};
     std::uint32_t last_save = 0;
@@ -157,8 +158,17 @@ class PartitionLog final : public Partition, public WalWriter::Listener {
   Task<Result<void>> make_folders();
   Task<Result<void>> sync_folder(std::string path);
   Task<Result<void>> sync_segment(OpenSegment& segment);
-  Task<Result<void>> seal(OpenSegment& segment);
-  Task<Result<void>> retire(OpenSegment& segment, Error why);
+  Task<void> seal(OpenSegment& segment);
+  Task<void> trim(Offset base, std::uint32_t length);
+  void go_on_behind(OpenSegment& segment, std::uint32_t end);
+  struct Believed {  // of a failed file: it is read up to `position`, and the segment `next` goes on there
+    std::uint32_t position = 0;
+    Offset next{};
+    std::vector<std::byte> bytes{};  // from there on that were synced once
+  };
+  Task<Result<void>> retire(OpenSegment& segment);
+  Task<Result<Believed>> believed(const OpenSegment& segment);
+  Task<Result<void>> write_anew(const OpenSegment& segment, const Believed& kept, std::uint32_t end);
   bool copy_range(Offset segment, std::uint32_t from, std::uint32_t to, std::byte* into) const;
   void keep_remainder(const OpenSegment& segment);
   Task<Result<void>> copy_forward(std::uint32_t from);
@@ -166,9 +176,10 @@ class PartitionLog final : public Partition, public WalWriter::Listener {
 
   // partition_load.cc
   Task<Result<void>> list_segments(Loading& loading);
+  Task<Result<void>> put_leftovers_aside(Loading& loading);
   Task<Result<void>> load_active(Loading& loading);
   Task<Result<void>> load_producers(Loading& loading);
-  Task<Result<void>> scan_segment(Loading& loading, Offset base, std::uint32_t from, std::uint32_t to, bool derived_only);
+  Task<Result<void>> scan_segment(Loading& loading, Offset base, std::uint32_t from, std::uint32_t to, Offset limit, bool derived_only);
   Task<Result<void>> lay_tail(Loading& loading);
   Result<void> lay_batch(Loading& loading, Slice bytes, const BatchHeader& header, std::uint64_t frame, std::int64_t append_ms);
   void add_hole(Offset from, Offset to);
@@ -227,7 +238,6 @@ class PartitionLog final : public Partition, public WalWriter::Listener {
   Remainder remainder_{};
   ProducerState producers_{};
   Offset snapshot_{-1};
-  int segment_failures_ = 0;
 
   CommitWaiter* waiters_head_ = nullptr;
   CommitWaiter* waiters_tail_ = nullptr;

@@ -76,7 +76,7 @@ Task<Result<std::shared_ptr<SegmentIndex>>> PartitionLog::rebuild_index(Offset b
   ColdReader::Source source{key_of(base), segment_path(folder(), base, "log"), static_cast<std::uint32_t>(found->bytes)};
   auto index = std::make_shared<SegmentIndex>(base);
   std::uint32_t at = 0;
-  while (at + batch_layout::kHeaderBytes <= source.end) {
+  while (at + batch_layout::kHeaderBytes <= source.end && index->next() < next_base) {
     auto head = co_await shard_.cold.read(source, at, batch_layout::kHeaderBytes, true);
     if (!head || head->length < batch_layout::kHeaderBytes) break;
     auto header = read_batch_header(head->bytes(), limits::kMessageBytesCeiling);
@@ -119,6 +119,8 @@ Task<Result<std::shared_ptr<SegmentIndex>>> PartitionLog::index_of(Offset base) 
       other.index.reset();
     }
   }
+  // The segment ends where the next one begins, also in a file that failed and was never cut to its length.
+  if (index->next() == next_base) at->bytes = std::min<std::uint64_t>(at->bytes, index->covered());
   if (!at->index) {
     at->index = index;
     shard_.index_bytes += index->memory_bytes();
@@ -244,10 +246,13 @@ Task<Result<std::optional<OffsetAtTime>>> PartitionLog::find_time(std::int64_t t
 }
 
 Task<Result<std::optional<OffsetAtTime>>> PartitionLog::find_time_on_disk(std::int64_t time_ms) {
-  // Segments in order: the first whose maximum reaches the time. Then block by block, batch by batch.
-  std::vector<Offset> bases;
-  for (const SealedSegment& s : sealed_) bases.push_back(s.base);
-  for (Offset base : bases) {
+  // Segments in order: the first whose maximum reaches the time. Then block by block, batch by batch. What is next is asked
+  // anew each time: an open segment may be sealed while an index is read.
+  for (Offset from{};;) {
+    auto next = std::ranges::lower_bound(sealed_, from, {}, &SealedSegment::base);
+    if (next == sealed_.end()) break;
+    Offset base = next->base;
+    from = base + 1;
     auto index = co_await index_of(base);
     if (!index) {
       if (index.error().code == Errc::offset_out_of_range) continue;

@@ -24,6 +24,7 @@ struct RecoveredPartition {
   PartitionCheckpoint state{};
   std::vector<TailFrame> tail{};
   Offset end{};                // log end as far as the WAL says
+  bool cut_elsewhere = false;  // one named a segment that batches of the flushed one were moved to: only its offset counts
   bool truncated = false;      // a truncation frame was applied: newer segment files are leftovers of it
   bool removed = false;        // its files are to be deleted
 };

@@ -81,7 +81,6 @@ class Replay {
         if (!header || header->total_bytes() != frame.payload.length || !header->offsets_make_sense()) return;
         last_batch_[s.number] = h.sequence;
         Offset next = header->next_offset();
-        // A file that failed was given up, and its batches logged again under their new place.
         bool again = !p.tail.empty() && p.tail.back().type == FrameType::batch && next <= p.tail.back().next;
         if (again) return;
         p.tail.push_back({h.type, std::move(frame.payload), header->base_offset, next, h.segment_base, h.position, h.sequence, h.append_time_ms});
@@ -134,12 +133,15 @@ class Replay {
     Offset cut = h.base_offset;
     std::erase_if(p.tail, [&](const TailFrame& t) { return t.type == FrameType::batch && t.base >= cut; });
     for (TailFrame& t : p.tail) {
-      if (t.type != FrameType::remainder || t.segment < h.segment_base) continue;
+      if (t.type != FrameType::remainder) continue;
+      t.next = std::min(t.next, cut);  // the cut may be named in a segment that its batches were moved to
+      if (t.segment < h.segment_base) continue;
       std::uint32_t end = t.position + static_cast<std::uint32_t>(t.bytes.length);
       if (t.segment > h.segment_base || t.position >= h.position) t.bytes = {};
       else if (end > h.position) t.bytes = t.bytes.part(0, h.position - t.position);
     }
     std::erase_if(p.tail, [](const TailFrame& t) { return t.bytes.length == 0; });
+    p.cut_elsewhere |= h.segment_base > p.state.flushed_segment && cut <= p.state.flushed_offset;
     cut_state(p.state, cut, h.segment_base, h.position);
     p.end = cut;
     p.truncated = true;

@@ -58,6 +58,20 @@ TEST(Faults, NoWriteOrSyncOfTheFirstStartLeavesLastingDamage) {
   }
 }
 
+// A segment's file is given up, and what was durable in it is written to a new one; if that fails too, nothing is acknowledged
+// any more. Either way the next start finds all that was.
+TEST(Faults, AnyWriteSyncOrCutOfASegmentMayFail) {
+  for (std::uint64_t seed = 1; seed <= 6; ++seed) {
+    for (auto op : {DiskOp::write, DiskOp::sync, DiskOp::truncate}) {
+      for (bool sticky : {false, true}) {
+        FaultSweep sweep = fail_every_call(seed, op, sticky, EIO);
+        EXPECT_TRUE(sweep.violations.empty()) << text(sweep.violations);
+        EXPECT_GT(sweep.struck, 20u) << sim::name_of(op);
+      }
+    }
+  }
+}
+
 // Item 9: no allocation that fails may fail the log, and it goes on by itself.
 TEST(Faults, EveryAllocationMayFindTheDiskFull) {
   for (auto op : {DiskOp::allocate, DiskOp::write}) {

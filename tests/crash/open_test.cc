@@ -20,16 +20,6 @@ std::string text(const Sweep& sweep) {
   return text(sweep.violations);
 }
 
-// Item 4, the calls that are left: of segments.
-TEST(Open, EveryWriteAndSyncMayFailWithoutALoss) {
-  for (auto op : {sim::DiskOp::write, sim::DiskOp::sync}) {
-    for (bool sticky : {false, true}) {
-      FaultSweep sweep = fail_every_call(1, op, sticky, EIO, op == sim::DiskOp::write ? 3 : 1);
-      EXPECT_TRUE(sweep.violations.empty()) << text(sweep.violations);
-      EXPECT_GT(sweep.struck, 0u);
-    }
-  }
-}
 // Item 9.
 TEST(Open, AFullDiskRefusesAndGoesOnWhenSpaceReturns) {
   for (std::uint64_t seed = 1; seed <= 2; ++seed) {

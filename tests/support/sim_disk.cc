@@ -553,11 +553,11 @@ Task<Result<void>> SimDisk::sync_directory(std::string path) {
   for (auto& change : before->name_changes) {
     if (change.sequence > started || change.lost) {
       rest.push_back(std::move(change));
-    } else if (change.target) {
-      before->durable_names[change.name] = change.target;
-    } else {
-      before->durable_names.erase(change.name);
+      continue;
     }
+    std::erase_if(rest, [&](const auto& earlier) { return earlier.name == change.name; });  // lost, and made up for
+    if (change.target) before->durable_names[change.name] = change.target;
+    else before->durable_names.erase(change.name);
   }
   before->name_changes = std::move(rest);
   co_return Result<void>{};
