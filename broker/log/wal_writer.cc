@@ -76,6 +76,7 @@ void WalWriter::start() {
 
 std::uint64_t WalWriter::append(FrameHeader header, Slice payload, Listener* listener) {
   header.sequence = next_sequence_++;
+  if (failed_) return header.sequence;
   header.length = static_cast<std::uint32_t>(payload.length);
   last_type_ = header.type;
   ++stats_.frames;
@@ -92,7 +93,7 @@ std::uint64_t WalWriter::append(FrameHeader header, Slice payload, Listener* lis
 }
 
 void WalWriter::schedule() {
-  if (turn_.posted) return;
+  if (turn_.posted || failed_) return;
   turn_.posted = true;
   runtime_.executor.post(turn_);
 }
@@ -375,6 +376,15 @@ Task<void> WalWriter::drain() {
     else co_await quiet_.wait();
   }
   runtime_.timers.disarm(mark_timer_);
+}
+
+Task<void> WalWriter::close() {
+  co_await drain();
+  if (failed_) co_return;
+  failed_ = closed_ = true;
+  failure_ = {Errc::closed, "the log"};
+  release_waiters();
+  progress_.notify_all();
 }
 
 class WalWriter::DurableAwaiter : private Waiter {

@@ -55,7 +55,8 @@ class WalWriter {
   void start();
 
   /// Queues one frame; header.sequence and everything the writer owns is filled in here. Never fails: check failed() and
-  /// has_room() before. Answers the frame's sequence.
+  /// has_room() before. Answers the frame's sequence. After a failure or close() the frame goes nowhere, and waiting for it
+  /// answers why.
   std::uint64_t append(FrameHeader header, Slice payload, Listener* listener);
   /// An active file takes frames. Not yet, while a start frees a slot for it.
   [[nodiscard]] bool started() const { return files_.active() != nullptr; }
@@ -73,7 +74,7 @@ class WalWriter {
   Task<Result<void>> wait_durable(std::uint64_t sequence);
   /// The same, but answers no_credit as soon as the WAL has no file to go on in: for those who are about to free one.
   Task<Result<void>> wait_durable_or_stall(std::uint64_t sequence);
-  [[nodiscard]] bool failed() const { return failed_; }
+  [[nodiscard]] bool failed() const { return failed_ && !closed_; }
   /// The directory failed elsewhere: nothing is acknowledged any more, and nobody waits for ever.
   void fail(Error error) {
     if (!failed_) fail_with(std::move(error));
@@ -86,6 +87,8 @@ class WalWriter {
   void mark_now();
   /// Answers when nothing is in flight or queued, and the last posted turn ran. After a failure too.
   Task<void> drain();
+  /// Drains, and takes nothing more: whoever was on its way to append is answered closed, as after a failure.
+  Task<void> close();
 
  private:
   struct Commit : io::Operation {
@@ -192,7 +195,8 @@ class WalWriter {
     WalWriter* writer = nullptr;
   } mark_timer_{};
 
-  bool failed_ = false;
+  bool failed_ = false;  // or closed: nothing is taken any more
+  bool closed_ = false;
   Error failure_{};
   Notifier quiet_;
   Notifier progress_;  // durable_ moved, a stall began, or all failed

@@ -23,7 +23,7 @@ class Pipeline {
     EXPECT_TRUE(loop_.run(start()).value());
   }
   ~Pipeline() {
-    EXPECT_TRUE(loop_.run(writer_->drain()));
+    EXPECT_TRUE(loop_.run(writer_->close()));
     EXPECT_TRUE(loop_.run_until([&] { return scope_.running() == 0; }));
     writer_.reset();
     loop_.run_until_idle();
@@ -104,6 +104,41 @@ TEST(WalWriter, ABurstOfManyTimesTheWalPassesThroughIt) {
   for (int i = 0; i < 200; ++i) last = wal.append(i % 3 == 0 ? 100 * limits::kKiB : 8 * limits::kKiB);
   EXPECT_TRUE(wal.durable(last));
   EXPECT_GT(wal.stats().wal_rotations, 20u);
+}
+
+TEST(WalWriter, WhoComesAfterCloseIsAnsweredAndLeavesNothingBehind) {
+  Pipeline wal;
+  EXPECT_TRUE(wal.durable(wal.append(256)));
+  EXPECT_TRUE(wal.loop().run(wal.writer().close()));
+  std::uint64_t late = wal.append(256);
+  auto answer = wal.durable(late);
+  ASSERT_FALSE(answer);
+  EXPECT_EQ(answer.error().code, Errc::closed);
+  EXPECT_FALSE(wal.writer().failed()) << "to be closed is no failure of the disk";
+}
+
+// A call under way may come to its frame only after the log drained: whatever the moment, it is answered, and close ends.
+TEST(ShardLog, ATruncationIsAnsweredWheneverTheLogCloses) {
+  for (int steps = 0; steps < 60; ++steps) {
+    LogWorld world;
+    ASSERT_TRUE(world.start());
+    auto p = world.create(partition_id(1));
+    for (int i = 0; i < 8; ++i) world.publish(*p, std::string(400, 'a'));
+    auto unacknowledged = world.append(*p, make_batch("late"));
+    ASSERT_TRUE(unacknowledged);
+    TaskScope scope;
+    bool answered = false;
+    auto cut = [&]() -> Task<void> {
+      auto done = co_await p->truncate_suffix(Offset{5});
+      answered = true;
+      if (!done) EXPECT_EQ(done.error().code, Errc::closed) << done.error().detail;
+    };
+    scope.spawn(cut());
+    for (int i = 0; i < steps; ++i) world.loop().step();
+    world.close();
+    EXPECT_TRUE(answered) << "after " << steps << " steps";
+    EXPECT_EQ(scope.running(), 0u);
+  }
 }
 
 }  // namespace
