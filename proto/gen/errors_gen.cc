@@ -10,13 +10,14 @@ std::string quoted(const std::string& text) {
   std::string out = "\"";
   for (char c : text) {
     if (c == '"' || c == '\\') out += '\\';
-    out += c;
+    if (c == '\n') out += "\\n";
+    else out += c;
   }
   return out + "\"";
 }
 
 struct Entry {
-  std::string name, sentence, hint;
+  std::string name, sentence, hint, explanation;
   long code = 0, exit = 0;
   bool retriable = false, maybe_applied = false;
 };
@@ -38,7 +39,7 @@ int main(int argc, char** argv) try {
   std::set<std::string> names;
   for (auto& node : *file["error"].as_array()) {
     auto& t = *node.as_table();
-    Entry e{field<std::string>(t, "name"), field<std::string>(t, "sentence"), field<std::string>(t, "hint"),
+    Entry e{field<std::string>(t, "name"), field<std::string>(t, "sentence"), field<std::string>(t, "hint"), t["explanation"].value_or(std::string{}),
             field<std::int64_t>(t, "code"), field<std::int64_t>(t, "exit"), field<bool>(t, "retriable"), field<bool>(t, "maybe_applied")};
     if (!codes.insert(e.code).second || !names.insert(e.name).second) throw std::runtime_error("twice: " + e.name);
     entries.push_back(e);
@@ -49,14 +50,14 @@ int main(int argc, char** argv) try {
   for (auto& e : entries) header << "  " << e.name << " = " << e.code << ",  // " << e.sentence << "\n";
   header << "};\n\n/// What a caller branches on, and what a person reads. Unknown codes (a newer broker's) describe themselves as `internal`.\n"
             "struct ErrcInfo {\n  Errc code;\n  std::string_view name;\n  bool retriable;\n  bool maybe_applied;\n  int exit_code;\n"
-            "  std::string_view sentence;\n  std::string_view hint;\n};\n"
+            "  std::string_view sentence;\n  std::string_view hint;         ///< may be empty\n  std::string_view explanation;  ///< several lines for a person who asks; may be empty\n};\n"
             "[[nodiscard]] const ErrcInfo& describe(Errc code);\n[[nodiscard]] bool is_known(Errc code);\n"
             "[[nodiscard]] bool is_retriable(Errc code);\n"
             "/// All of them, in the order of the file; `count` receives how many.\n[[nodiscard]] const ErrcInfo* all_errors(unsigned& count);\n\n}  // namespace tailrace\n";
   source << "// Generated from proto/errors.toml.\n#include \"tailrace/errc.h\"\n\nnamespace tailrace {\nnamespace {\n\nconstexpr ErrcInfo kErrors[] = {\n";
   for (auto& e : entries) {
     source << "    {Errc::" << e.name << ", " << quoted(e.name) << ", " << (e.retriable ? "true" : "false") << ", "
-           << (e.maybe_applied ? "true" : "false") << ", " << e.exit << ", " << quoted(e.sentence) << ", " << quoted(e.hint) << "},\n";
+           << (e.maybe_applied ? "true" : "false") << ", " << e.exit << ", " << quoted(e.sentence) << ", " << quoted(e.hint) << ", " << quoted(e.explanation) << "},\n";
   }
   source << "};\n\nconst ErrcInfo* find(Errc code) {\n  for (const auto& e : kErrors) {\n    if (e.code == code) return &e;\n  }\n  return nullptr;\n}\n\n"
             "}  // namespace\n\nconst ErrcInfo& describe(Errc code) {\n  const ErrcInfo* found = find(code);\n  return found ? *found : kErrors[0];\n}\n"
@@ -67,6 +68,10 @@ int main(int argc, char** argv) try {
   for (auto& e : entries) {
     doc << "| E" << e.code << " | `" << e.name << "` | " << e.sentence << " | " << e.hint << " | " << (e.retriable ? "yes" : "no") << " | "
         << (e.maybe_applied ? "yes" : "no") << " | " << e.exit << " |\n";
+  }
+  doc << "\n## More about some of them\n";
+  for (auto& e : entries) {
+    if (!e.explanation.empty()) doc << "\n### E" << e.code << " " << e.name << "\n\n" << e.explanation << "\n";
   }
   return header && source && doc ? 0 : 1;
 } catch (const std::exception& e) {
