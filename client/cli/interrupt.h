@@ -1,5 +1,6 @@
 #pragma once
-/// Ctrl-C once: the command stops taking work, drains, prints its summary. Twice: it leaves at once with 130.
+/// Ctrl-C once: the command stops taking work, drains, prints its summary. Twice: it leaves at once with 130
+/// (a second signal within 0.3 s counts as the same keystroke).
 /// SIGTERM counts as Ctrl-C. One per process, installed before other threads start.
 namespace tailrace::cli::interrupt {
 

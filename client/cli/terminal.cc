@@ -1,5 +1,6 @@
 #include "terminal.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <poll.h>
 #include <sys/ioctl.h>
@@ -62,6 +63,14 @@ Terminal Terminal::detect(Colour flag) {
   winsize size{};
   if (::ioctl(2, TIOCGWINSZ, &size) == 0 && size.ws_col > 0) t.columns = size.ws_col;
   return t;
+}
+
+void occupy_standard_descriptors() {
+  for (int descriptor = 0; descriptor < 3; ++descriptor) {
+    if (::fcntl(descriptor, F_GETFD) != -1 || errno != EBADF) continue;
+    // The lowest free number is given, which is this one.
+    [[maybe_unused]] const int got = ::open("/dev/null", descriptor == 0 ? O_WRONLY : O_RDONLY);
+  }
 }
 
 void Stdout::write(std::string_view bytes) {

@@ -28,6 +28,11 @@ struct Terminal {
   [[nodiscard]] static Terminal detect(Colour flag);
 };
 
+/// A descriptor 0, 1 or 2 that the caller closed would become the next file or socket opened, and what is meant for a person
+/// would be written into it. Puts /dev/null there, the wrong way round, so that using it is still an error (EBADF).
+/// Before anything is opened.
+void occupy_standard_descriptors();
+
 /// Buffers up to 64 KiB; flush() or the destructor writes the rest. Not thread-safe.
 class Stdout {
  public:

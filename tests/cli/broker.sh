@@ -31,6 +31,11 @@ holds "and says so" "allow_unauthenticated" "$work/err"
 
 start_broker
 holds "the ready line" "ready native=127.0.0.1:" "$work/ready"
+"$t" server --data closed --listen 127.0.0.1:0 --http-listen 127.0.0.1:0 <&- >&- 2>&- &
+other=$!
+eventually "a broker without standard descriptors has /dev/null there" 10 bash -c "[ \"\$(readlink /proc/$other/fd/0 /proc/$other/fd/1 /proc/$other/fd/2 | sort -u)\" = /dev/null ]"
+kill $other; wait $other
+same "and stops cleanly" 0 $?
 "$t" topic create kept -q >/dev/null
 seq 1 1000 | "$t" pub kept -q
 exits 1 "a locked data directory" "$t" server --data data --listen 127.0.0.1:0 --http-listen 127.0.0.1:0
