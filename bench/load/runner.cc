@@ -137,6 +137,17 @@ class Sender {
     }
   }
 
+  /// False: asked to stop. At a low rate the next record may be due in hours.
+  bool sleep_until(Clock::time_point when) {
+    constexpr milliseconds kAsk{50};
+    while (when - Clock::now() > kAsk) {
+      if (options_.stop()) return false;
+      std::this_thread::sleep_for(kAsk);
+    }
+    std::this_thread::sleep_until(when);
+    return true;
+  }
+
   void send_all() {
     ::prctl(PR_SET_TIMERSLACK, 1UL);  // sleeps end on time, not up to 50 us later
     Values values{options_.record_bytes, static_cast<std::uint64_t>(index_) + 1};
@@ -149,7 +160,7 @@ class Sender {
       if (schedule_) {
         const auto now = due;
         due = schedule_->intended(i);
-        if (due > now) std::this_thread::sleep_until(due);
+        if (due > now && !sleep_until(std::min(due, until_))) break;
       }
       if (due >= until_ || ((i & 63) == 0 && options_.stop())) break;
       const bool measured = due >= measure_from_;
@@ -268,6 +279,7 @@ class Receiver {
 };
 
 Result<Measured> run_senders(const LoadOptions& options, Receiver* receiver) {
+  if (options.records == 0 && options.duration.count() <= 0) return std::unexpected(make_error(Errc::invalid_argument, "a load needs a duration or a number of records"));
   // Connections are made before the schedule begins.
   const auto start = Clock::now() + milliseconds{200} + milliseconds{20} * options.producers;
   std::vector<std::unique_ptr<Sender>> senders;

@@ -16,5 +16,13 @@ exits 0 "bench pub --max" "$t" bench pub --max --records 5000 --size 100
 exits 0 "bench sub" "$t" bench sub --records 5000 --size 100 -o json
 holds "bench sub counts" '"records":5000' "$work/out"
 same "no topic is left" "" "$("$t" topic ls -o raw -q)"
+"$t" bench pub --rate 0.01 --duration 1h 2>/dev/null &
+bench=$!
+sleep 1
+kill -TERM $bench
+eventually "at a low rate it stops when told" 10 bash -c "! kill -0 $bench"
+wait $bench
+same "as interrupted" 130 $?
+same "and leaves no topic" "" "$("$t" topic ls -o raw -q)"
 exits 2 "a load must be given" "$t" bench pub
 finish
