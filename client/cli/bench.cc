@@ -3,7 +3,6 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
-#include <charconv>
 #include <fstream>
 
 #include "bench/load/runner.h"
@@ -16,29 +15,6 @@
 namespace tailrace::cli {
 namespace {
 
-/// "5000", "20k", "1.5k", "1k,5k,20k".
-Outcome<std::vector<double>> rates_of(const std::vector<std::string>& texts) {
-  std::vector<double> rates;
-  for (const auto& text : texts) {
-    for (std::size_t at = 0; at <= text.size();) {
-      const auto comma = std::min(text.find(',', at), text.size());
-      std::string_view one{text.data() + at, comma - at};
-      at = comma + 1;
-      double factor = 1;
-      if (one.ends_with('k') || one.ends_with('K')) factor = 1e3;
-      if (one.ends_with('M')) factor = 1e6;
-      if (factor > 1) one.remove_suffix(1);
-      double rate = 0;
-      auto [end, error] = std::from_chars(one.data(), one.data() + one.size(), rate);
-      if (error != std::errc{} || end != one.data() + one.size() || one.empty() || !(rate * factor > 0) || rate * factor > 1e8) {
-        return usage(fmt::format("--rate {}: not a number of records per second", text), "For example: --rate 5000, --rate 1k,5k,20k");
-      }
-      rates.push_back(rate * factor);
-    }
-  }
-  return rates;
-}
-
 std::string kernel() {
   utsname name{};
   return ::uname(&name) == 0 ? fmt::format("{} {}", name.sysname, name.release) : "unknown";
@@ -48,20 +24,12 @@ std::string kernel() {
 
 Outcome<int> bench(Context& context, const BenchFlags& flags) {
   interrupt::install();
-  auto format = context.format(Format::table, {Format::table, Format::json});
-  if (!format) return std::unexpected(format.error());
-  auto rates = rates_of(flags.rate);
-  if (!rates) return std::unexpected(rates.error());
-  if (flags.max && !rates->empty()) return usage("--max and --rate exclude each other");
-  if (flags.kind != "sub" && rates->empty() && !flags.max) return usage(fmt::format("bench {} needs --rate R, or --max", flags.kind), "For example: --rate 5000");
-  if (rates->empty()) rates->push_back(0);
-  auto duration = parse_duration(flags.duration);
-  if (!duration) return usage(fmt::format("--duration: {}", duration.error()));
-  auto warmup = parse_duration(flags.warmup);
-  if (!warmup) return usage(fmt::format("--warmup: {}", warmup.error()));
-  auto size = parse_size(flags.size);
-  if (!size) return usage(fmt::format("--size: {}", size.error()));
-  if (*size < 16 || *size > (32u << 20)) return usage("--size: between 16 and 32MiB", "The first 16 bytes carry the time a record was due");
+  const auto format = context.format(Format::table);
+  std::vector<double> rates;
+  for (const auto& list : flags.rate) rates.insert(rates.end(), list.begin(), list.end());
+  if (flags.max && !rates.empty()) return usage("--max and --rate exclude each other");
+  if (flags.kind != "sub" && rates.empty() && !flags.max) return usage(fmt::format("bench {} needs --rate R, or --max", flags.kind), "For example: --rate 5000");
+  if (rates.empty()) rates.push_back(0);
   if (!flags.topic.empty() && (flags.partitions != 1 || !flags.durability.empty())) return usage("--partitions and --durability are of a topic of its own; leave out --topic");
 
   auto session = Session::open(context);
@@ -73,11 +41,11 @@ Outcome<int> bench(Context& context, const BenchFlags& flags) {
     TopicSpec spec;
     spec.partitions = flags.partitions;
     if (!flags.durability.empty()) spec.config["durability"] = flags.durability;
-    auto created = session->admin().create_topic(topic, std::move(spec)).get();
+    auto created = Session::wait(session->admin().create_topic(topic, std::move(spec)));
     if (!created) return std::unexpected(session->failure(created.error(), topic));
     conditions.partitions = flags.partitions;
   } else {
-    auto described = session->admin().describe_topic(topic).get();
+    auto described = Session::wait(session->admin().describe_topic(topic));
     if (!described) return std::unexpected(session->failure(described.error(), topic));
     conditions.partitions = static_cast<int>(described->partitions.size());
   }
@@ -85,10 +53,10 @@ Outcome<int> bench(Context& context, const BenchFlags& flags) {
   load::LoadOptions options;
   options.servers = servers_of(context.flags, std::getenv("TAILRACE_SERVERS"));
   options.topic = topic;
-  options.duration = flags.kind == "sub" || (flags.records > 0 && flags.max) ? std::chrono::nanoseconds{0} : *duration;
-  options.warmup = *warmup;
+  options.duration = flags.kind == "sub" || (flags.records > 0 && flags.max) ? std::chrono::nanoseconds{0} : flags.duration;
+  options.warmup = flags.warmup;
   options.records = flags.kind == "sub" && flags.records == 0 ? 1'000'000 : flags.records;
-  options.record_bytes = *size;
+  options.record_bytes = flags.size;
   options.producers = flags.producers;
   options.keys = flags.keys;
   options.compression = flags.compression == "lz4" ? Compression::lz4 : flags.compression == "zstd" ? Compression::zstd : Compression::none;
@@ -97,7 +65,7 @@ Outcome<int> bench(Context& context, const BenchFlags& flags) {
 
   std::vector<load::RunResult> runs;
   std::optional<Failure> failure;
-  for (const double rate : *rates) {
+  for (const double rate : rates) {
     if (interrupt::requested()) break;
     Progress progress{context.terminal.stderr_is_terminal && !context.flags.quiet, rate > 0 ? fmt::format("bench {} {:g}/s", flags.kind, rate) : fmt::format("bench {}", flags.kind), context.terminal.columns};
     options.rate = rate;
@@ -124,10 +92,10 @@ Outcome<int> bench(Context& context, const BenchFlags& flags) {
   conditions.kernel = kernel();
   conditions.servers = name;
   conditions.topic = topic;
-  conditions.record_bytes = *size;
+  conditions.record_bytes = flags.size;
   conditions.producers = flags.kind == "sub" ? 0 : flags.producers;
   conditions.open_loop = flags.kind != "sub" && !flags.max;
-  context.out.write(*format == Format::json ? load::json_report(conditions, runs) : load::text_report(conditions, runs));
+  context.out.write(format == Format::json ? load::json_report(conditions, runs) : load::text_report(conditions, runs));
   if (!flags.svg.empty()) {
     std::ofstream file{flags.svg, std::ios::binary};
     file << load::svg_report(conditions, runs);

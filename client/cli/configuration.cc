@@ -45,11 +45,10 @@ Outcome<int> config_check(Context& context, const ServerFlags& flags) {
 }
 
 Outcome<int> config_show(Context& context, const ServerFlags& flags) {
-  auto format = context.format(Format::table, {Format::table, Format::json});
-  if (!format) return std::unexpected(format.error());
+  const auto format = context.format(Format::table);
   auto config = load_configuration(context, flags, false);
   if (!config) return std::unexpected(config.error());
-  if (*format == Format::table) {
+  if (format == Format::table) {
     context.out.write(server_ns::show_config(*config, flags.origin));
     return finished(context);
   }

@@ -21,14 +21,6 @@ std::string_view name_of(Format format) {
   return "?";
 }
 
-Outcome<Format> Context::format(Format fallback, std::initializer_list<Format> allowed) const {
-  if (flags.output == Format::automatic) return fallback;
-  if (std::ranges::find(allowed, flags.output) != allowed.end()) return flags.output;
-  std::string names;
-  for (auto f : allowed) names += fmt::format("{}{}", names.empty() ? "" : ", ", name_of(f));
-  return usage(fmt::format("-o {} is not available here", name_of(flags.output)), fmt::format("Use one of: {}", names));
-}
-
 void Context::warn(std::string_view line) const {
   note(terminal.colour_stderr ? fmt::format("\033[33mwarn\033[0m {}", line) : fmt::format("warn {}", line));
 }

@@ -14,8 +14,8 @@ struct Context {
   Terminal terminal;
   Stdout out;
 
-  /// The format to use, `fallback` when none was asked for. Formats not in `allowed` are a usage error that lists them.
-  [[nodiscard]] Outcome<Format> format(Format fallback, std::initializer_list<Format> allowed) const;
+  /// The format to use, `fallback` when none was asked for. The command has it: main() has looked.
+  [[nodiscard]] Format format(Format fallback) const { return flags.output == Format::automatic ? fallback : flags.output; }
   /// A line on stderr unless --quiet.
   void tell(std::string_view line) const {
     if (!flags.quiet) note(line);

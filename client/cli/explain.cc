@@ -26,13 +26,12 @@ std::string as_json(const ErrcInfo& e) {
 }  // namespace
 
 Outcome<int> explain(Context& context, const ExplainFlags& flags) {
-  auto format = context.format(Format::table, {Format::table, Format::json, Format::jsonl});
-  if (!format) return std::unexpected(format.error());
+  const auto format = context.format(Format::table);
   unsigned count = 0;
   const auto* all = all_errors(count);
   std::span<const ErrcInfo> errors{all, count};
   if (flags.code.empty()) {
-    if (*format != Format::table) {
+    if (format != Format::table) {
       for (const auto& e : errors) context.out.write(as_json(e));
       return finished(context);
     }
@@ -45,7 +44,7 @@ Outcome<int> explain(Context& context, const ExplainFlags& flags) {
   if (wanted.size() > 1 && (wanted[0] == 'E' || wanted[0] == 'e' || wanted[0] == 'W')) wanted.erase(0, 1);
   for (const auto& e : errors) {
     if (wanted != fmt::format("{}", static_cast<unsigned>(e.code)) && flags.code != e.name) continue;
-    context.out.write(*format == Format::table ? as_text(e) : as_json(e));
+    context.out.write(format == Format::table ? as_text(e) : as_json(e));
     return finished(context);
   }
   std::vector<std::string> names;

@@ -22,7 +22,7 @@ std::unexpected<Failure> failed(Errc code, std::string message, std::string hint
 }
 
 std::unexpected<Failure> usage(std::string message, std::string hint) {
-  return failed(Errc::invalid_argument, std::move(message), hint.empty() ? "See: tailrace --help" : std::move(hint), kUsage);
+  return failed(Errc::invalid_argument, std::move(message), std::move(hint), kUsage);
 }
 
 std::string failure_line(const Failure& failure, bool coloured) {

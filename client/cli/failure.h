@@ -40,7 +40,7 @@ template <class T = void>
 using Outcome = std::expected<T, Failure>;
 
 [[nodiscard]] std::unexpected<Failure> failed(Errc code, std::string message, std::string hint = {}, int exit_code = -1);
-/// A wrong flag or argument: E1010, exit code 2.
+/// A wrong flag or argument: E1010, exit code 2. Without a hint, main() points to the help of the command that was called.
 [[nodiscard]] std::unexpected<Failure> usage(std::string message, std::string hint = {});
 
 /// "error E2031: message. Hint". `coloured` paints the word and the code.

@@ -19,7 +19,7 @@ struct CommonFlags {
   Format output = Format::automatic;
   Colour colour = Colour::automatic;
   bool quiet = false;   ///< no summaries and notes; errors stay
-  std::string timeout = "30s";
+  std::chrono::nanoseconds timeout = std::chrono::seconds{30};
 };
 
 struct TopicFlags {
@@ -53,7 +53,7 @@ struct PubFlags {
   double rate = 0;          ///< 0: no limit
   std::uint64_t skip = 0;
   std::string compression = "none";
-  std::string linger = "0";
+  std::chrono::nanoseconds linger{0};
   bool tombstone = false;
   bool create = false;
 };
@@ -92,11 +92,11 @@ struct ServerFlags {
 struct BenchFlags {
   std::string kind;  ///< pub, sub, e2e
   std::string topic;  ///< empty: one of its own, deleted afterwards
-  std::vector<std::string> rate;
+  std::vector<std::vector<double>> rate;  ///< of each --rate, which may be a list
   bool max = false;
-  std::string duration = "10s";
-  std::string warmup = "1s";
-  std::string size = "1KiB";
+  std::chrono::nanoseconds duration = std::chrono::seconds{10};
+  std::chrono::nanoseconds warmup = std::chrono::seconds{1};
+  std::uint64_t size = 1024;
   std::uint64_t records = 0;
   std::int32_t partitions = 1;
   int producers = 1;

@@ -30,6 +30,8 @@ class LineReader {
   /// Everything up to the end of the input as one piece.
   [[nodiscard]] std::expected<std::string_view, LineEnd> rest();
   [[nodiscard]] std::uint64_t bytes_read() const { return bytes_read_; }
+  /// Of those, what was handed out.
+  [[nodiscard]] std::uint64_t bytes_taken() const { return bytes_read_ - (buffer_.size() - begin_); }
   /// A line is there without waiting.
   [[nodiscard]] bool has_line() const { return buffer_.find('\n', begin_) != std::string::npos; }
   [[nodiscard]] int error() const { return error_; }

@@ -45,12 +45,11 @@ Outcome<log_ns::VerifyCounts> on_a_shard(F work) {
 }  // namespace
 
 Outcome<int> log_verify(Context& context, const LogFlags& flags) {
-  auto format = context.format(Format::table, {Format::table, Format::jsonl});
-  if (!format) return std::unexpected(format.error());
-  Lines lines{context, *format == Format::table};
+  const auto format = context.format(Format::table);
+  Lines lines{context, format == Format::table};
   auto counts = on_a_shard([&](broker::io::Runtime& runtime) { return log_ns::verify_directory(runtime, flags.path, lines); });
   if (!counts) return std::unexpected(counts.error());
-  if (*format == Format::jsonl) {
+  if (format == Format::jsonl) {
     JsonWriter json;
     json.begin_object().field("schema", "tailrace.verify.v1").field("files", counts->files).field("bytes", counts->bytes).field("wal_frames", counts->frames);
     json.field("partitions", counts->partitions).field("batches", counts->batches).field("records", counts->records).field("damaged", counts->damaged).field("torn_tails", counts->torn).end_object();
@@ -64,8 +63,6 @@ Outcome<int> log_verify(Context& context, const LogFlags& flags) {
 }
 
 Outcome<int> log_dump(Context& context, const LogFlags& flags) {
-  auto format = context.format(Format::jsonl, {Format::jsonl});
-  if (!format) return std::unexpected(format.error());
   Lines lines{context, false};
   auto counts = on_a_shard([&](broker::io::Runtime& runtime) { return log_ns::dump_file(runtime, flags.path, lines); });
   if (!counts) return std::unexpected(counts.error());

@@ -41,7 +41,7 @@ class Fate {
         if (receipts_ != nullptr) append_receipt(lines, d);
       } else {
         ++failures_;
-        unknown_ |= d.error->maybe_applied;
+        if (d.error->maybe_applied) ++unknown_;
         if (!first_error_ || d.tag < first_error_line_) {
           first_error_ = *d.error;
           first_error_line_ = d.tag;
@@ -73,8 +73,8 @@ class Fate {
     return stop();
   }
   struct Snapshot {
-    std::uint64_t settled, acknowledged, prefix, beyond_prefix, failures;
-    bool unknown, reader_left;
+    std::uint64_t settled, acknowledged, prefix, beyond_prefix, failures, unknown;
+    bool reader_left;
     std::optional<Error> first_error;
     std::uint64_t first_error_line;
     std::string last_topic;
@@ -102,20 +102,15 @@ class Fate {
   Stdout* receipts_;
   std::uint64_t settled_ = 0;
   std::uint64_t failures_ = 0;
+  std::uint64_t unknown_ = 0;  // of the failures, those that may be stored
   std::uint64_t first_error_line_ = 0;
   std::optional<Error> first_error_;
   std::string last_topic_;
   Receipt last_;
-  bool unknown_ = false;
   bool reader_left_ = false;
 };
 
-Outcome<Compression> compression_of(std::string_view name) {
-  if (name == "none") return Compression::none;
-  if (name == "lz4") return Compression::lz4;
-  if (name == "zstd") return Compression::zstd;
-  return usage(fmt::format("--compression {}: none, lz4 or zstd", name));
-}
+Compression compression_of(std::string_view name) { return name == "lz4" ? Compression::lz4 : name == "zstd" ? Compression::zstd : Compression::none; }
 
 /// Sleeps until `when`; false if interrupted before.
 bool sleep_until(Clock::time_point when) {
@@ -136,29 +131,25 @@ bool sleep_until(Clock::time_point when) {
 
 Outcome<int> pub(Context& context, const PubFlags& flags) {
   interrupt::install();
-  auto format = context.format(Format::table, {Format::table, Format::jsonl});
-  if (!format) return std::unexpected(format.error());
+  const auto format = context.format(Format::table);
   auto input = PubInput::open(flags, interrupt::descriptor());
   if (!input) return std::unexpected(input.error());
-  auto compression = compression_of(flags.compression);
-  if (!compression) return std::unexpected(compression.error());
-  auto linger = parse_duration(flags.linger);
-  if (!linger) return usage(fmt::format("--linger: {}", linger.error()));
+  if (flags.linger >= context.flags.timeout) return usage("--linger must be shorter than --timeout");
 
   auto session = Session::open(context);
   if (!session) return std::unexpected(session.error());
   // Asked first: a topic that is not there is said before anything is read, with the names that are close.
-  auto described = session->admin().describe_topic(flags.topic).get();
+  auto described = Session::wait(session->admin().describe_topic(flags.topic));
   auto may_create = [&] {
     if (flags.create) return true;
-    auto cluster = session->admin().cluster().get();
+    auto cluster = Session::wait(session->admin().cluster());
     return cluster && std::ranges::find(cluster->features, "auto_create_topics") != cluster->features.end();
   };
   if (!described && described.error().code == Errc::no_such_topic && may_create()) {
-    auto created = session->admin().create_topic(flags.topic).get();
+    auto created = Session::wait(session->admin().create_topic(flags.topic));
     if (!created && created.error().code != Errc::topic_exists) return std::unexpected(session->failure(created.error(), flags.topic));
     context.tell(fmt::format("created topic {} with 1 partition", flags.topic));
-    described = session->admin().describe_topic(flags.topic).get();
+    described = Session::wait(session->admin().describe_topic(flags.topic));
   }
   if (!described) return std::unexpected(session->failure(described.error(), flags.topic));
   const auto partition_count = static_cast<std::int32_t>(described->topic.partitions.size());
@@ -167,10 +158,10 @@ Outcome<int> pub(Context& context, const PubFlags& flags) {
                   fmt::format("See: tailrace topic describe {}", flags.topic));
   }
 
-  auto fate = std::make_shared<Fate>(*format == Format::jsonl ? &context.out : nullptr, flags.skip);
+  auto fate = std::make_shared<Fate>(format == Format::jsonl ? &context.out : nullptr, flags.skip);
   ProducerOptions options;
-  options.compression = *compression;
-  options.linger = std::chrono::duration_cast<milliseconds>(*linger);
+  options.compression = compression_of(flags.compression);
+  options.linger = std::chrono::duration_cast<milliseconds>(flags.linger);
   options.delivery_timeout = session->timeout();
   options.when_full = WhenFull::fail;  // waits are ours, so that Ctrl-C can end them
   options.on_delivered = [fate](std::span<const Delivered> batch) { fate->on_delivered(batch); };
@@ -198,7 +189,7 @@ Outcome<int> pub(Context& context, const PubFlags& flags) {
       break;
     }
     if (*next == PubInput::Next::idle) {
-      progress.update(input->bytes_read(), input->bytes_total(), counted(posted, "record"));
+      progress.update(input->bytes_taken(), input->bytes_total(), counted(posted, "record"));
       continue;
     }
     if (schedule && !sleep_until(schedule->intended(posted))) {
@@ -233,7 +224,7 @@ Outcome<int> pub(Context& context, const PubFlags& flags) {
         break;
       }
     }
-    if ((posted & 1023) == 0) progress.update(input->bytes_read(), input->bytes_total(), counted(posted, "record"));
+    if (schedule || (posted & 1023) == 0) progress.update(input->bytes_taken(), input->bytes_total(), counted(posted, "record"));
   }
   progress.clear();
   if (interrupted && fate->snapshot().settled < posted) context.tell("waiting for acknowledgements; Ctrl-C again leaves at once");
@@ -248,16 +239,20 @@ Outcome<int> pub(Context& context, const PubFlags& flags) {
   std::string summary = fmt::format("{}, {}, {}", counted(end.acknowledged, "record"), human_bytes(bytes), human_duration(elapsed));
   if (end.acknowledged == 1) summary += fmt::format(": {}[{}]@{}{}", end.last_topic, end.last.partition, end.last.offset, end.last.duplicate ? " (was stored before)" : "");
   else if (end.acknowledged > 0 && elapsed.count() > 0) summary += fmt::format(", {} records/s", human_count(static_cast<std::uint64_t>(static_cast<double>(end.acknowledged) / std::chrono::duration<double>(elapsed).count())));
-  if (!whole) {
+  const auto unsettled = posted - end.settled;
+  const auto unknown = end.unknown + unsettled;
+  if (whole) {
+    context.tell(summary);
+  } else if (end.acknowledged > 0 || unknown > 0 || interrupted) {
     summary = fmt::format("{} acknowledged, the first {} without a gap; to go on: --skip {}", counted(end.acknowledged, "record"), human_count(end.prefix), end.prefix);
     if (end.beyond_prefix > 0) summary += fmt::format(" (publishes {} again)", counted(end.beyond_prefix, "acknowledged record"));
-    if (posted > end.acknowledged + end.failures) summary += fmt::format("; {} without an answer", counted(posted - end.acknowledged - end.failures, "record"));
+    if (unknown > 0) summary += fmt::format("; {} behind them may be stored or not", counted(unknown, "record"));
     note(summary);
-  } else {
-    context.tell(summary);
   }
+  // A run has a producer of its own: what it repeats of another run is stored again.
+  const auto look_first = fmt::format("A new run would store again what was stored after all. See what is there: tailrace tail {} --from -3; then choose --skip", flags.topic);
   auto code = [&](const Failure& failure) {
-    if (end.unknown || end.settled < posted) return static_cast<int>(kUnknown);
+    if (unknown > 0) return static_cast<int>(kUnknown);
     if (end.acknowledged > 0 || failure.exit() == kOk) return static_cast<int>(kPartial);
     return failure.exit();
   };
@@ -265,13 +260,14 @@ Outcome<int> pub(Context& context, const PubFlags& flags) {
     auto failure = session->failure(*end.first_error, flags.topic);
     failure.message = fmt::format("record {}: {}", end.first_error_line + 1, failure.message);
     failure.exit_code = code(failure);
+    if (unknown > 0) failure.hint = look_first;
     return std::unexpected(std::move(failure));
   }
   if (stopped) {
     stopped->exit_code = code(*stopped);
     return std::unexpected(std::move(*stopped));
   }
-  if (end.settled < posted) return failed(Errc::outcome_unknown, fmt::format("{} not answered in time", counted(posted - end.settled, "record")));
+  if (end.settled < posted) return failed(Errc::outcome_unknown, fmt::format("{} not answered in time", counted(unsettled, "record")), look_first);
   if (interrupted) return finished(context, kInterrupted);
   return finished(context, end.reader_left ? kPartial : kOk);
 }

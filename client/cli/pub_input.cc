@@ -92,7 +92,7 @@ Outcome<std::vector<Header>> parse_headers(const std::vector<std::string>& heade
 PubInput::PubInput(PubInput&& other) noexcept = default;
 PubInput::~PubInput() = default;  // descriptors: the process ends with the command
 
-std::uint64_t PubInput::bytes_read() const { return bytes_before_ + (reader_ ? reader_->bytes_read() : 0); }
+std::uint64_t PubInput::bytes_taken() const { return bytes_before_ + (reader_ ? reader_->bytes_taken() : 0); }
 
 Outcome<PubInput> PubInput::open(const PubFlags& flags, int wake) {
   PubInput input{flags};
@@ -131,6 +131,7 @@ Outcome<PubInput> PubInput::open(const PubFlags& flags, int wake) {
   if (!all_regular) input.bytes_total_ = 0;
   if (!input.from_arguments_ && flags.files.empty()) {
     input.reads_stdin_ = true;
+    if (const int mode = ::fcntl(0, F_GETFL); mode >= 0 && (mode & O_ACCMODE) == O_WRONLY) return usage("there is no input: standard input is closed", "Give records as arguments, with --file, or through a pipe");
     struct stat status {};
     if (::fstat(0, &status) == 0 && S_ISREG(status.st_mode)) input.bytes_total_ = static_cast<std::uint64_t>(status.st_size);
   }

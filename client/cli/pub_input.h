@@ -56,7 +56,8 @@ class PubInput {
   [[nodiscard]] const RecordView& record() const { return record_; }
   /// Position of that record in the whole input, from 0, skipped ones included.
   [[nodiscard]] std::uint64_t index() const { return index_ - 1; }
-  [[nodiscard]] std::uint64_t bytes_read() const;
+  /// Of the input, up to and including that record: what was read ahead does not count.
+  [[nodiscard]] std::uint64_t bytes_taken() const;
   /// 0: not known (a pipe).
   [[nodiscard]] std::uint64_t bytes_total() const { return bytes_total_; }
   [[nodiscard]] bool reads_stdin() const { return reads_stdin_; }

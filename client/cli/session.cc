@@ -23,7 +23,7 @@ struct EventNotes {
         if (was_connected.exchange(true) && lost.exchange(false) && !quiet) note(fmt::format("connected again: {}", event.message));
         break;
       case ClientEvent::Kind::disconnected:
-        if (was_connected && !lost.exchange(true) && !quiet) note(fmt::format("warn {}; retrying", event.message));
+        if (was_connected && !lost.exchange(true) && !quiet) note(fmt::format("warn {}", event.message));
         break;
       case ClientEvent::Kind::callback_failed: note(fmt::format("warn {}", event.message)); break;
       case ClientEvent::Kind::connecting:
@@ -53,9 +53,7 @@ std::vector<std::string> servers_of(const CommonFlags& flags, const char* enviro
 
 Outcome<Session> Session::open(const Context& context) {
   Session session;
-  auto timeout = parse_duration(context.flags.timeout);
-  if (!timeout) return usage(fmt::format("--timeout: {}", timeout.error()));
-  session.timeout_ = std::max(std::chrono::milliseconds{1}, std::chrono::duration_cast<std::chrono::milliseconds>(*timeout));
+  session.timeout_ = std::max(std::chrono::milliseconds{1}, std::chrono::duration_cast<std::chrono::milliseconds>(context.flags.timeout));
   auto notes = std::make_shared<EventNotes>();
   notes->quiet = context.flags.quiet;
   ClientOptions options;
@@ -70,14 +68,30 @@ Outcome<Session> Session::open(const Context& context) {
   auto client = Client::open(std::move(options));
   if (!client) return usage(client.error().message.empty() ? "--servers is not valid" : client.error().message, "Write --servers host:port[,host:port]");
   session.client_ = std::move(*client);
-  auto connected = session.client_.connected().get_for(session.timeout_);
-  if (!connected) return failed(Errc::unreachable, fmt::format("no answer from {} within {}", session.name_, human_duration(session.timeout_)));
-  if (!*connected) return std::unexpected(session.failure(connected->error()));
+  // The client gives up by itself, and says why; this bound only catches one that does not.
+  constexpr std::chrono::milliseconds kGrace{500};
+  const auto give_up = std::chrono::steady_clock::now() + session.timeout_ + kGrace;
+  const auto connected = session.client_.connected();
+  while (!connected.get_for(kAskForInterrupt)) {
+    if (interrupt::requested()) return failed(Errc::cancelled, fmt::format("interrupted while connecting to {}", session.name_));
+    if (std::chrono::steady_clock::now() >= give_up) return failed(Errc::unreachable, fmt::format("no answer from {} within {}", session.name_, human_duration(session.timeout_)));
+  }
+  if (auto outcome = connected.get(); !outcome) return std::unexpected(session.failure(outcome.error()));
   return session;
 }
 
+namespace {
+/// The SDK names its options; here they are flags.
+std::string in_words_of_flags(std::string message, std::chrono::milliseconds timeout) {
+  for (std::string_view option : {"delivery_timeout", "request_timeout"}) {
+    if (const auto at = message.find(option); at != std::string::npos) message.replace(at, option.size(), fmt::format("--timeout ({})", human_duration(timeout)));
+  }
+  return message;
+}
+}  // namespace
+
 Failure Session::failure(const Error& error, std::string_view topic) {
-  Failure failure{error.code, error.message, error.hint};
+  Failure failure{error.code, in_words_of_flags(error.message, timeout_), error.hint};
   if (error.maybe_applied && describe(error.code).exit_code == kFailed) failure.exit_code = kUnknown;
   switch (error.code) {
     case Errc::no_such_topic: {
@@ -93,13 +107,15 @@ Failure Session::failure(const Error& error, std::string_view topic) {
       failure.hint += fmt::format("Create it: tailrace topic create {}", topic);
       break;
     }
+    case Errc::cancelled: failure.hint = kNoHint; break;
+    case Errc::timeout: failure.hint = "Retry, or allow more with --timeout"; break;
     case Errc::no_such_partition: failure.hint = fmt::format("See: tailrace topic describe {}", topic); break;
     case Errc::offset_out_of_range: {
       auto start = error.at.find("log_start"), end = error.at.find("log_end"), partition = error.at.find("partition");
       if (start != error.at.end() && end != error.at.end()) {
         failure.message = fmt::format("{}[{}] holds offsets {} to {} (end exclusive), not the one asked for", topic,
                                       partition != error.at.end() ? partition->second : "?", start->second, end->second);
-        failure.hint = "Read from start, end, a time or an offset in that range, or say --out-of-range earliest";
+        failure.hint = "Read from start, end, a time or an offset in that range, or say --out-of-range start";
       }
       break;
     }

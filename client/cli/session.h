@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "context.h"
+#include "interrupt.h"
 #include "tailrace/client.h"
 
 namespace tailrace::cli {
@@ -16,6 +17,7 @@ namespace tailrace::cli {
 class Session {
  public:
   /// Connects; `unreachable` within two seconds when nothing answers. Later losses are noted on stderr and retried.
+  /// Ctrl-C ends the waiting with `cancelled`.
   [[nodiscard]] static Outcome<Session> open(const Context& context);
 
   [[nodiscard]] Client& client() { return client_; }
@@ -24,11 +26,21 @@ class Session {
   [[nodiscard]] const std::string& name() const { return name_; }
   [[nodiscard]] std::chrono::milliseconds timeout() const { return timeout_; }
 
+  /// The answer; `cancelled` once Ctrl-C came, and then the request may still be carried out.
+  template <class T>
+  [[nodiscard]] static Result<T> wait(const Task<T>& task) {
+    for (;;) {
+      if (auto answer = task.get_for(kAskForInterrupt)) return std::move(*answer);
+      if (interrupt::requested()) return std::unexpected(make_error(Errc::cancelled, "interrupted before the answer came"));
+    }
+  }
+
   /// The SDK's error about `topic` (may be empty), with close names if the topic is not there.
   [[nodiscard]] Failure failure(const Error& error, std::string_view topic = {});
   void close() { (void)client_.close(std::chrono::milliseconds{2000}); }
 
  private:
+  static constexpr std::chrono::milliseconds kAskForInterrupt{50};
   Client client_;
   std::string name_;
   std::chrono::milliseconds timeout_{};

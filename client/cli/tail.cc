@@ -154,7 +154,7 @@ Outcome<Ended> read(Session& session, const std::string& topic, const ConsumerOp
 }
 
 Outcome<OffsetsByTime> offsets_at(Session& session, const std::string& topic, Time time) {
-  auto listed = session.admin().list_offsets(topic, From::time(time)).get();
+  auto listed = Session::wait(session.admin().list_offsets(topic, From::time(time)));
   if (!listed) return std::unexpected(session.failure(listed.error(), topic));
   OffsetsByTime offsets;
   for (const auto& o : *listed) offsets[o.partition] = o.offset;
@@ -203,14 +203,13 @@ Outcome<Ended> read_last(Session& session, const std::string& topic, const TailP
 
 Outcome<int> tail(Context& context, const TailFlags& flags) {
   interrupt::install();
-  auto format = context.format(context.terminal.stdout_is_terminal ? Format::table : Format::jsonl, {Format::table, Format::jsonl, Format::raw});
-  if (!format) return std::unexpected(format.error());
-  if (flags.no_value && *format == Format::raw) return usage("-o raw prints values and --no-value leaves them out", "Use -o jsonl or -o table");
+  const auto format = context.format(context.terminal.stdout_is_terminal ? Format::table : Format::jsonl);
+  if (flags.no_value && format == Format::raw) return usage("-o raw prints values and --no-value leaves them out", "Use -o jsonl or -o table");
   auto request = tail_request(flags, context.terminal.stdout_is_terminal, std::chrono::time_point_cast<milliseconds>(std::chrono::system_clock::now()));
   if (!request) return std::unexpected(request.error());
   auto session = Session::open(context);
   if (!session) return std::unexpected(session.error());
-  auto description = session->admin().describe_topic(flags.topic).get();
+  auto description = Session::wait(session->admin().describe_topic(flags.topic));
   if (!description) return std::unexpected(session->failure(description.error(), flags.topic));
   std::vector<Bounds> bounds;
   for (const auto& p : description->partitions) bounds.push_back({p.partition, p.log_start, p.high_watermark});
@@ -230,7 +229,7 @@ Outcome<int> tail(Context& context, const TailFlags& flags) {
   if (!plan) return std::unexpected(plan.error());
 
   const auto started = Clock::now();
-  Printer printer{context, flags, *format};
+  Printer printer{context, flags, format};
   // A bar between the lines of a terminal would only disturb.
   Progress progress{context.terminal.stderr_is_terminal && !context.terminal.stdout_is_terminal && !context.flags.quiet && !request->follow, "reading", context.terminal.columns};
   auto print = [&](const Message& m) { return printer.print(m); };

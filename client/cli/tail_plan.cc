@@ -29,7 +29,7 @@ Outcome<TailRequest> tail_request(const TailFlags& flags, bool stdout_is_termina
   const bool from_end = std::holds_alternative<AtEnd>(request.from);
   request.follow = flags.follow || (from_end && !request.until) || (stdout_is_terminal && !request.until && flags.count == 0);
   request.by_default = !request.follow && !request.until;
-  request.out_of_range = flags.out_of_range == "earliest" ? OutOfRange::earliest : flags.out_of_range == "latest" ? OutOfRange::latest : OutOfRange::error;
+  request.out_of_range = flags.out_of_range == "start" ? OutOfRange::earliest : flags.out_of_range == "end" ? OutOfRange::latest : OutOfRange::error;
   return request;
 }
 
@@ -56,7 +56,7 @@ Outcome<TailPlan> tail_plan(const std::string& topic, const TailRequest& request
         switch (request.out_of_range) {
           case OutOfRange::error:
             return failed(Errc::offset_out_of_range, fmt::format("{}[{}] holds offsets {} to {} (end exclusive), not {}", topic, b.partition, b.start, b.end, at->offset),
-                          "Read from start, end, a time or an offset in that range, or say --out-of-range earliest");
+                          "Read from start, end, a time or an offset in that range, or say --out-of-range start");
           case OutOfRange::earliest: range.from = b.start; break;
           case OutOfRange::latest: range.from = b.end; break;
         }

@@ -11,6 +11,8 @@
 namespace tailrace::cli {
 namespace {
 
+std::string human_count_of(std::int64_t number) { return number < 0 ? fmt::format("{}", number) : human_count(static_cast<std::uint64_t>(number)); }
+
 bool is_digit(char c) { return c >= '0' && c <= '9'; }
 
 std::string_view trimmed(std::string_view text) {
@@ -95,10 +97,14 @@ Parsed<std::uint64_t> parse_size(std::string_view text) {
   return static_cast<std::uint64_t>(std::llround(bytes));
 }
 
-Parsed<std::chrono::nanoseconds> parse_duration(std::string_view text) {
+Parsed<std::chrono::nanoseconds> parse_duration(std::string_view text, std::chrono::nanoseconds low) {
+  auto checked = [&](std::chrono::nanoseconds value) -> Parsed<std::chrono::nanoseconds> {
+    if (value < low) return std::unexpected(fmt::format("\"{}\" is too short, at least {}", text, human_duration(low)));
+    return value;
+  };
   auto rest = trimmed(text);
   auto refused = [&] { return std::unexpected(fmt::format("\"{}\" is not a duration; write for example 250ms, 30s, 1h30m, 7d", text)); };
-  if (rest == "0") return std::chrono::nanoseconds{0};
+  if (rest == "0") return checked(std::chrono::nanoseconds{0});
   if (rest.empty()) return refused();
   struct Unit {
     std::string_view name;
@@ -120,7 +126,7 @@ Parsed<std::chrono::nanoseconds> parse_duration(std::string_view text) {
     total += *number * found->nanoseconds;
     if (total > kMax) return std::unexpected(fmt::format("\"{}\" is longer than 100 years", text));
   }
-  return std::chrono::nanoseconds{std::llround(total)};
+  return checked(std::chrono::nanoseconds{std::llround(total)});
 }
 
 Parsed<std::int64_t> parse_integer(std::string_view text, std::int64_t low, std::int64_t high) {
@@ -129,10 +135,39 @@ Parsed<std::int64_t> parse_integer(std::string_view text, std::int64_t low, std:
   if (error == std::errc::invalid_argument || end != text.data() + text.size() || text.empty()) {
     return std::unexpected(fmt::format("\"{}\" is not a whole number", text));
   }
+  if (high == kNoLimit && error == std::errc{} && value < low) return std::unexpected(fmt::format("{} is not {} or more", text, low));
   if (error != std::errc{} || value < low || value > high) {
-    return std::unexpected(fmt::format("{} is not between {} and {}", text, low, high));
+    return std::unexpected(high == kNoLimit ? fmt::format("{} is too large", text) : fmt::format("{} is not between {} and {}", text, human_count_of(low), human_count_of(high)));
   }
   return value;
+}
+
+Parsed<double> parse_rate(std::string_view text) {
+  auto rest = trimmed(text);
+  auto refused = [&] { return std::unexpected(fmt::format("\"{}\" is not a number of records per second; write for example 0.5, 5000, 20k", text)); };
+  auto number = take_number(rest);
+  if (!number) return refused();
+  if (rest == "k" || rest == "K") *number *= 1e3;
+  else if (rest == "M") *number *= 1e6;
+  else if (!rest.empty()) return refused();
+  constexpr double kLeast = 1e-3, kMost = 1e8;
+  if (*number < kLeast || *number > kMost) return std::unexpected(fmt::format("\"{}\" is not between 0.001 and 100M records per second", text));
+  return *number;
+}
+
+std::string listed(std::span<const std::string> words, std::string_view last) {
+  std::string out;
+  for (std::size_t i = 0; i < words.size(); ++i) {
+    if (i > 0) out += i + 1 == words.size() ? fmt::format(" {} ", last) : std::string{", "};
+    out += words[i];
+  }
+  return out;
+}
+
+std::string not_a_choice(std::string_view text, std::span<const std::string> words) {
+  auto close = close_names(text, words);
+  if (words.size() == 1) return fmt::format("\"{}\" is not possible here, only {}", text, words.front());
+  return fmt::format("\"{}\" is none of {}{}", text, listed(words), close.empty() ? "" : fmt::format("; did you mean {}?", close.front()));
 }
 
 Parsed<Time> parse_time(std::string_view text) {

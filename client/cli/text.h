@@ -3,6 +3,7 @@
 #include <chrono>
 #include <cstdint>
 #include <expected>
+#include <limits>
 #include <optional>
 #include <span>
 #include <string>
@@ -19,10 +20,17 @@ using Parsed = std::expected<T, std::string>;
 
 /// "512", "64KiB", "1.5 MiB", "1K" (= KiB), "10MB" (= 10^7), "2GiB". A bare number is bytes.
 [[nodiscard]] Parsed<std::uint64_t> parse_size(std::string_view text);
-/// "250ms", "30s", "1h30m", "7d", "100us", "1.5s". A bare number needs a unit, except 0. Not negative; at most 100 years.
-[[nodiscard]] Parsed<std::chrono::nanoseconds> parse_duration(std::string_view text);
-/// A whole decimal number in [low, high]; nothing before or after it.
+/// "250ms", "30s", "1h30m", "7d", "100us", "1.5s". A bare number needs a unit, except 0. At least `low`; at most 100 years.
+[[nodiscard]] Parsed<std::chrono::nanoseconds> parse_duration(std::string_view text, std::chrono::nanoseconds low = std::chrono::nanoseconds{0});
+/// A whole decimal number in [low, high]; nothing before or after it. A `high` of kNoLimit is not mentioned.
+inline constexpr std::int64_t kNoLimit = std::numeric_limits<std::int64_t>::max();
 [[nodiscard]] Parsed<std::int64_t> parse_integer(std::string_view text, std::int64_t low, std::int64_t high);
+/// Records per second: "5000", "0.5", "20k", "1.5M". Above 0, at most 100 million.
+[[nodiscard]] Parsed<double> parse_rate(std::string_view text);
+/// "x" is none of a, b and c, with what was perhaps meant.
+[[nodiscard]] std::string not_a_choice(std::string_view text, std::span<const std::string> words);
+/// "a, b and c".
+[[nodiscard]] std::string listed(std::span<const std::string> words, std::string_view last = "and");
 
 /// RFC 3339: "2026-02-14", "2026-02-14T08:30Z", "2026-02-14T08:30:05.123+02:00". A missing time is midnight, a missing zone
 /// is UTC. Digits below a millisecond are cut. Years 0001-9999.

@@ -54,8 +54,7 @@ std::string human_retention(const TopicDescription& d) {
 
 Outcome<int> topic_create(Context& context, const TopicFlags& flags) {
   interrupt::install();
-  auto format = context.format(Format::table, {Format::table, Format::json, Format::jsonl, Format::raw});
-  if (!format) return std::unexpected(format.error());
+  const auto format = context.format(Format::table);
   auto config = config_of(flags.config);
   if (!config) return std::unexpected(config.error());
   auto session = Session::open(context);
@@ -64,7 +63,7 @@ Outcome<int> topic_create(Context& context, const TopicFlags& flags) {
   spec.partitions = flags.partitions == 0 ? 1 : flags.partitions;
   spec.config = std::move(*config);
   spec.validate_only = flags.dry_run;
-  auto created = session->admin().create_topic(flags.name, std::move(spec)).get();
+  auto created = Session::wait(session->admin().create_topic(flags.name, std::move(spec)));
   if (!created) {
     if (created.error().code == Errc::topic_exists && flags.if_not_exists) {
       context.tell(fmt::format("topic {} exists already, unchanged", flags.name));
@@ -74,13 +73,13 @@ Outcome<int> topic_create(Context& context, const TopicFlags& flags) {
     if (failure.code == Errc::topic_exists) failure.hint = fmt::format("See: tailrace topic describe {}, or say --if-not-exists", flags.name);
     return std::unexpected(std::move(failure));
   }
-  if (*format == Format::json || *format == Format::jsonl) {
+  if (format == Format::json || format == Format::jsonl) {
     JsonWriter json;
     json.begin_object().field("schema", "tailrace.topic.v1").field("dry_run", flags.dry_run);
     summary_fields(json, *created);
     json.end_object();
     context.out.write(json.take() + "\n");
-  } else if (*format == Format::raw) {
+  } else if (format == Format::raw) {
     context.out.write(created->name + "\n");
   } else {
     std::string retention = "kept for ever (no retention set)";
@@ -96,14 +95,13 @@ Outcome<int> topic_create(Context& context, const TopicFlags& flags) {
 
 Outcome<int> topic_list(Context& context, const TopicFlags& flags) {
   interrupt::install();
-  auto format = context.format(Format::table, {Format::table, Format::json, Format::jsonl, Format::raw});
-  if (!format) return std::unexpected(format.error());
+  const auto format = context.format(Format::table);
   auto session = Session::open(context);
   if (!session) return std::unexpected(session.error());
-  auto topics = session->admin().list_topics(flags.internal).get();
+  auto topics = Session::wait(session->admin().list_topics(flags.internal));
   if (!topics) return std::unexpected(session->failure(topics.error()));
   std::ranges::sort(*topics, {}, &TopicSummary::name);
-  switch (*format) {
+  switch (format) {
     case Format::raw:
       for (const auto& t : *topics) context.out.write(t.name + "\n");
       break;
@@ -143,14 +141,13 @@ Outcome<int> topic_list(Context& context, const TopicFlags& flags) {
 
 Outcome<int> topic_describe(Context& context, const TopicFlags& flags) {
   interrupt::install();
-  auto format = context.format(Format::table, {Format::table, Format::json, Format::jsonl});
-  if (!format) return std::unexpected(format.error());
+  const auto format = context.format(Format::table);
   auto session = Session::open(context);
   if (!session) return std::unexpected(session.error());
-  auto description = session->admin().describe_topic(flags.name).get();
+  auto description = Session::wait(session->admin().describe_topic(flags.name));
   if (!description) return std::unexpected(session->failure(description.error(), flags.name));
   const auto& d = *description;
-  if (*format != Format::table) {
+  if (format != Format::table) {
     JsonWriter json;
     json.begin_object().field("schema", "tailrace.topic_description.v1");
     summary_fields(json, d.topic);
@@ -191,14 +188,13 @@ Outcome<int> topic_describe(Context& context, const TopicFlags& flags) {
 
 Outcome<int> topic_alter(Context& context, const TopicFlags& flags) {
   interrupt::install();
-  auto format = context.format(Format::table, {Format::table, Format::json, Format::jsonl});
-  if (!format) return std::unexpected(format.error());
+  const auto format = context.format(Format::table);
   auto config = config_of(flags.config);
   if (!config) return std::unexpected(config.error());
   if (config->empty() && flags.unset.empty() && flags.partitions == 0) return usage("nothing to change", "Give --partitions N, -c KEY=VALUE or --unset KEY");
   auto session = Session::open(context);
   if (!session) return std::unexpected(session.error());
-  auto before = session->admin().describe_topic(flags.name).get();
+  auto before = Session::wait(session->admin().describe_topic(flags.name));
   if (!before) return std::unexpected(session->failure(before.error(), flags.name));
 
   TopicChange change;
@@ -206,7 +202,7 @@ Outcome<int> topic_alter(Context& context, const TopicFlags& flags) {
   change.set = *config;
   change.unset = flags.unset;
   change.validate_only = flags.dry_run;
-  auto altered = session->admin().alter_topic(flags.name, change).get();
+  auto altered = Session::wait(session->admin().alter_topic(flags.name, change));
   if (!altered) return std::unexpected(session->failure(altered.error(), flags.name));
 
   struct Difference {
@@ -218,7 +214,7 @@ Outcome<int> topic_alter(Context& context, const TopicFlags& flags) {
     if (auto set = change.set.find(c.key); set != change.set.end() && (set->second != c.value || c.is_default)) differences.push_back({c.key, c.value, set->second});
     else if (std::ranges::find(change.unset, c.key) != change.unset.end() && !c.is_default) differences.push_back({c.key, c.value, "default"});
   }
-  if (*format != Format::table) {
+  if (format != Format::table) {
     JsonWriter json;
     json.begin_object().field("schema", "tailrace.topic_change.v1").field("topic", flags.name).field("dry_run", flags.dry_run).key("changes").begin_array();
     for (const auto& d : differences) json.begin_object().field("key", d.what).field("from", d.from).field("to", d.to).end_object();
@@ -239,7 +235,7 @@ Outcome<int> topic_delete(Context& context, const TopicFlags& flags) {
   interrupt::install();
   auto session = Session::open(context);
   if (!session) return std::unexpected(session.error());
-  auto description = session->admin().describe_topic(flags.name).get();
+  auto description = Session::wait(session->admin().describe_topic(flags.name));
   if (!description) return std::unexpected(session->failure(description.error(), flags.name));
   std::uint64_t bytes = 0, records = 0;
   for (const auto& p : description->partitions) {
@@ -251,7 +247,7 @@ Outcome<int> topic_delete(Context& context, const TopicFlags& flags) {
     context.tell("will delete " + plan);
     if (auto confirmed = confirm(context, flags.yes, fmt::format("deleting topic {}", flags.name), flags.name); !confirmed) return std::unexpected(confirmed.error());
   }
-  auto deleted = session->admin().delete_topic(flags.name, flags.dry_run).get();
+  auto deleted = Session::wait(session->admin().delete_topic(flags.name, flags.dry_run));
   if (!deleted) return std::unexpected(session->failure(deleted.error(), flags.name));
   context.out.write(fmt::format("{} {}\n", flags.dry_run ? "would delete" : "deleted", plan));
   session->close();
@@ -260,13 +256,12 @@ Outcome<int> topic_delete(Context& context, const TopicFlags& flags) {
 
 Outcome<int> topic_purge(Context& context, const TopicFlags& flags) {
   interrupt::install();
-  auto format = context.format(Format::table, {Format::table, Format::json, Format::jsonl});
-  if (!format) return std::unexpected(format.error());
+  const auto format = context.format(Format::table);
   auto where = parse_until(flags.before.empty() ? "end" : flags.before, std::chrono::time_point_cast<std::chrono::milliseconds>(std::chrono::system_clock::now()));
   if (!where) return usage(fmt::format("--before: {}", where.error()));
   auto session = Session::open(context);
   if (!session) return std::unexpected(session.error());
-  auto description = session->admin().describe_topic(flags.name).get();
+  auto description = Session::wait(session->admin().describe_topic(flags.name));
   if (!description) return std::unexpected(session->failure(description.error(), flags.name));
   std::vector<std::int32_t> chosen = flags.partition;
   if (chosen.empty()) {
@@ -281,7 +276,7 @@ Outcome<int> topic_purge(Context& context, const TopicFlags& flags) {
   }
   std::map<std::int32_t, std::int64_t> listed;
   if (const auto* time = std::get_if<AtTime>(&*where)) {
-    auto offsets = session->admin().list_offsets(flags.name, From::time(time->time), chosen).get();
+    auto offsets = Session::wait(session->admin().list_offsets(flags.name, From::time(time->time), chosen));
     if (!offsets) return std::unexpected(session->failure(offsets.error(), flags.name));
     for (const auto& o : *offsets) listed[o.partition] = o.offset;
   }
@@ -313,11 +308,11 @@ Outcome<int> topic_purge(Context& context, const TopicFlags& flags) {
   }
   std::vector<PartitionOffset> starts;
   if (!before.empty()) {
-    auto purged = session->admin().delete_records(flags.name, before, flags.dry_run).get();
+    auto purged = Session::wait(session->admin().delete_records(flags.name, before, flags.dry_run));
     if (!purged) return std::unexpected(session->failure(purged.error(), flags.name));
     starts = std::move(*purged);
   }
-  if (*format == Format::table) {
+  if (format == Format::table) {
     if (flags.dry_run) context.out.write(table.text(context.terminal.colour_stdout));
     context.out.write(fmt::format("{} {} of topic {}\n", flags.dry_run ? "would delete" : "deleted", counted(gone, "record"), flags.name));
   } else {

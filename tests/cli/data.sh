@@ -114,7 +114,7 @@ exits 0 "an empty read is no failure" "$t" tail numbers --from 2100-01-01
 exits 3 "unless --fail-empty" "$t" tail numbers --from 2100-01-01 --fail-empty
 exits 3 "an offset out of range" "$t" tail numbers --from 500
 holds "carries the range" "0 to 100" "$work/err"
-same "or follows the policy" "$(seq 0 99)" "$("$t" tail numbers --from 500 --out-of-range earliest -o raw -q)"
+same "or follows the policy" "$(seq 0 99)" "$("$t" tail numbers --from 500 --out-of-range start -o raw -q)"
 lacks "--no-value" '"value"' <("$t" tail numbers --no-value -q)
 # -N over several partitions is global, by time
 exits 0 "create spread" "$t" topic create spread --partitions 3
@@ -160,6 +160,15 @@ same "Ctrl-C of pub drains and exits 130" 130 $?
 holds "and says what is acknowledged" "1 record acknowledged" interrupted.err
 holds "and how to go on" "--skip 1" interrupted.err
 exec 7>&-
+yes many | "$t" pub numbers --rate 2000 2>twice.err &
+publisher=$!
+sleep 0.7
+kill -INT $publisher; kill -INT $publisher
+wait $publisher
+same "two signals of one keystroke are one" 130 $?
+holds "and the summary is there" "to go on: --skip" twice.err
+exits 1 "a failure that published nothing" "$t" pub numbers "$(head -c 100 /dev/zero | tr '\0' x)" --key-sep :
+lacks "has no summary of nothing" "--skip" "$work/err"
 { "$t" tail numbers 2>quiet.err; echo $? >status; } | head -n 1 >/dev/null
 same "a reader that leaves is no error" 0 "$(cat status)"
 empty "and nothing is said" quiet.err
@@ -196,6 +205,8 @@ same "no answer: the outcome is unknown" 8 $?
 holds "says which are safe" "1 record acknowledged" held.err
 holds "and how to go on" "--skip 1" held.err
 exec 7>&-
+holds "and that a new run is a new producer" "store again" held.err
+holds "in the words of the flags" "--timeout (2.0 s)" held.err
 # A producer that is faster than a silent broker waits; it does not grow.
 yes "$(head -c 500 /dev/zero | tr '\0' x)" | "$t" pub silent --timeout 20s -q 2>/dev/null &
 publisher=$!

@@ -94,5 +94,29 @@ TEST(Text, CloseNamesAreFewAndClosestFirst) {
   EXPECT_EQ(edit_distance("ab", "ba"), 1u);
 }
 
+// A bound is part of the sentence, and a missing one is not invented.
+TEST(Numbers, BoundsAreToldPlainly) {
+  EXPECT_EQ(parse_integer("0", 1, kNoLimit).error(), "0 is not 1 or more");
+  EXPECT_EQ(parse_integer("10001", 1, 10'000).error(), "10001 is not between 1 and 10,000");
+  EXPECT_EQ(parse_integer("99999999999999999999", 0, kNoLimit).error(), "99999999999999999999 is too large");
+  EXPECT_EQ(parse_integer("010", 0, 100).value(), 10);  // decimal, whatever C would say
+  EXPECT_FALSE(parse_integer("0x10", 0, 100));
+  EXPECT_EQ(parse_duration("0s", std::chrono::milliseconds{1}).error(), "\"0s\" is too short, at least 1.0 ms");
+  EXPECT_TRUE(parse_duration("0"));
+}
+
+TEST(Numbers, RatesArePositiveAndFinite) {
+  EXPECT_EQ(parse_rate("20k").value(), 20e3);
+  EXPECT_EQ(parse_rate("0.5").value(), 0.5);
+  EXPECT_EQ(parse_rate("1.5M").value(), 1.5e6);
+  for (auto bad : {"", "0", "-1", "nan", "inf", "1e3", "1G", "101M", "5 /s"}) EXPECT_FALSE(parse_rate(bad)) << bad;
+}
+
+TEST(Choices, AreListedWithTheCloseOne) {
+  const std::vector<std::string> words{"lines", "jsonl", "raw"};
+  EXPECT_EQ(not_a_choice("json", words), "\"json\" is none of lines, jsonl and raw; did you mean jsonl?");
+  EXPECT_EQ(not_a_choice("1", words), "\"1\" is none of lines, jsonl and raw");
+}
+
 }  // namespace
 }  // namespace tailrace::cli
