@@ -45,6 +45,22 @@ double Latencies::us_9999() {
   return ns.empty() ? 0 : static_cast<double>(ns[std::min(ns.size() - 1, ns.size() * 9999 / 10000)]) / 1e3;
 }
 
+double Rounds::median() const {
+  if (values.empty()) return 0;
+  std::vector<double> sorted = values;
+  std::ranges::sort(sorted);
+  return sorted[sorted.size() / 2];
+}
+
+void Rounds::report(benchmark::State& state, const std::string& name) const {
+  state.counters[name] = median();
+  if (values.empty()) return;
+  state.counters[name + "_min"] = std::ranges::min(values);
+  state.counters[name + "_max"] = std::ranges::max(values);
+}
+
+int rounds() { return smoke() ? 1 : 7; }
+
 namespace {
 
 /// Hands everything through and notes durable writes.
@@ -100,6 +116,8 @@ class RecordingFileSystem final : public io::FileSystem {
   Task<Result<std::vector<io::DirectoryEntry>>> list(std::string path) override { return inner_.list(std::move(path)); }
   Task<Result<io::Space>> space(std::string path) override { return inner_.space(std::move(path)); }
   Task<Result<std::unique_ptr<io::Lock>>> lock(std::string path) override { return inner_.lock(std::move(path)); }
+  void pin(MutableBytes memory) override { inner_.pin(memory); }
+  void unpin(MutableBytes memory) override { inner_.unpin(memory); }
   std::string_view name() const override { return inner_.name(); }
 
  private:
@@ -181,8 +199,10 @@ class Pump {
     std::size_t bytes;
     int depth;
   };
-  Pump(io::Runtime& runtime, io::File& file, Buffer data, std::vector<Step> plan, io::Durable durable, bool reading)
-      : runtime_{runtime}, file_{file}, data_{std::move(data)}, plan_{std::move(plan)}, durable_{durable}, reading_{reading}, done_{runtime.executor} {
+  Pump(io::Runtime& runtime, io::File& file, Buffer data, std::vector<Step> plan, io::Durable durable, bool reading, bool in_order = false)
+      : runtime_{runtime}, file_{file}, data_{std::move(data)}, plan_{std::move(plan)}, durable_{durable}, reading_{reading},
+        in_order_{in_order}, done_{runtime.executor} {
+    runtime_.files.pin(data_.bytes());  // as the log's staging memory is
     operations_.resize(64);
     for (auto& op : operations_) {
       op.pump = this;
@@ -190,11 +210,15 @@ class Pump {
         auto* mine = static_cast<Op*>(self);
         mine->busy = false;
         --mine->pump->in_flight_;
+        mine->pump->finished_[mine->step] = true;
         if (mine->result != static_cast<std::int64_t>(mine->expected)) mine->pump->failed_ = mine->result;
         mine->pump->fill();
       };
     }
   }
+  ~Pump() { runtime_.files.unpin(data_.bytes()); }
+  Pump(const Pump&) = delete;
+  Pump& operator=(const Pump&) = delete;
   Task<Result<double>> run() {
     Instant from = runtime_.clock.now();
     fill();
@@ -207,12 +231,18 @@ class Pump {
   struct Op : io::Operation {
     Pump* pump = nullptr;
     std::size_t expected = 0;
+    std::size_t step = 0;
     bool busy = false;
   };
+  [[nodiscard]] int outstanding() {
+    while (prefix_ < next_ && finished_[prefix_]) ++prefix_;
+    return in_order_ ? static_cast<int>(next_ - prefix_) : in_flight_;
+  }
   void fill() {
-    while (next_ < plan_.size() && failed_ == 0 && in_flight_ < plan_[next_].depth) {
+    while (next_ < plan_.size() && failed_ == 0 && outstanding() < plan_[next_].depth) {
       auto free = std::ranges::find_if(operations_, [](const Op& op) { return !op.busy; });
       if (free == operations_.end()) break;
+      free->step = next_;
       const Step& step = plan_[next_++];
       free->busy = true;
       free->expected = step.bytes;
@@ -232,6 +262,9 @@ class Pump {
   std::vector<Step> plan_;
   io::Durable durable_;
   bool reading_;
+  bool in_order_;
+  std::vector<bool> finished_ = std::vector<bool>(plan_.size());
+  std::size_t prefix_ = 0;  // the first so many steps are finished
   Notifier done_;
   std::vector<Op> operations_;
   std::size_t next_ = 0;
@@ -239,9 +272,18 @@ class Pump {
   std::int64_t failed_ = 0;
 };
 
+/// In large pages where there are any, as the log's staging memory.
+Buffer pattern(std::size_t bytes) {
+  constexpr std::size_t kLargePage = 2 << 20;
+  Buffer data = Buffer::allocate((bytes + kLargePage - 1) / kLargePage * kLargePage, kLargePage);
+  std::memset(data.data(), 0x5a, data.size());
+  return data;
+}
+
 }  // namespace
 
-Task<Result<double>> raw_writes(io::Runtime& runtime, RawFile raw, std::size_t bytes, int depth, std::uint64_t total, io::Durable durable) {
+Task<Result<double>> raw_writes(io::Runtime& runtime, RawFile raw, std::size_t bytes, int depth, std::uint64_t total, io::Durable durable,
+                                bool in_order) {
   TAILRACE_CO_TRY(auto file, co_await runtime.files.open(raw.path, {.write = true, .direct = true}));
   std::vector<Pump::Step> plan;
   std::uint64_t at = 0;
@@ -250,9 +292,7 @@ Task<Result<double>> raw_writes(io::Runtime& runtime, RawFile raw, std::size_t b
     plan.push_back({at, bytes, depth});
     at += bytes;
   }
-  Buffer data = Buffer::allocate(bytes, io::kDirectAlignment);
-  std::memset(data.data(), 0x5a, data.size());
-  Pump pump{runtime, *file, std::move(data), std::move(plan), durable, false};
+  Pump pump{runtime, *file, pattern(bytes), std::move(plan), durable, false, in_order};
   co_return co_await pump.run();
 }
 
@@ -267,9 +307,7 @@ Task<Result<double>> replay_writes(io::Runtime& runtime, RawFile raw, const std:
     at += w.bytes;
     largest = std::max<std::size_t>(largest, w.bytes);
   }
-  Buffer data = Buffer::allocate(largest, io::kDirectAlignment);
-  std::memset(data.data(), 0x5a, data.size());
-  Pump pump{runtime, *file, std::move(data), std::move(plan), io::Durable::yes, false};
+  Pump pump{runtime, *file, pattern(largest), std::move(plan), io::Durable::yes, false};
   co_return co_await pump.run();
 }
 
@@ -299,6 +337,30 @@ Slice make_batch(int records, std::size_t value_bytes) {
   auto batch = builder.finish();
   if (!batch) give_up(batch.error());
   return *batch;
+}
+
+Slice random_bytes(std::size_t count, std::uint64_t seed) {
+  Random random{seed};
+  Buffer buffer = Buffer::allocate(count);
+  for (std::size_t at = 0; at < count; at += 8) {
+    std::uint64_t value = random.next();
+    std::memcpy(buffer.data() + at, &value, std::min<std::size_t>(8, count - at));
+  }
+  return Slice::whole(std::move(buffer));
+}
+
+Task<void> settled(io::Runtime& runtime, const log::ShardLog& log) {
+  auto written = [&] { return log.stats().commit_bytes + log.stats().segment_bytes + log.stats().checkpoint_bytes + log.stats().segment_syncs; };
+  std::uint64_t before = written();
+  for (int quiet = 0; quiet < 5; ++quiet) {
+    co_await io::SleepUntil{runtime, runtime.clock.now() + std::chrono::milliseconds{10}};
+    if (written() != std::exchange(before, written())) quiet = 0;
+  }
+}
+
+double device_bytes(const log::ShardLogStats& now, const log::ShardLogStats& before) {
+  return static_cast<double>(now.commit_bytes - before.commit_bytes + now.segment_bytes - before.segment_bytes + now.checkpoint_bytes -
+                             before.checkpoint_bytes);
 }
 
 PartitionId partition_id(int n) {

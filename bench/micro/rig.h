@@ -1,6 +1,8 @@
 #pragma once
 /// A shard without a broker: one loop, one ring, one folder on the disk under test. Benches of the log run inside it, and so do
 /// their references, so that both sides pay for the same loop.
+#include <benchmark/benchmark.h>
+
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -67,6 +69,17 @@ struct Latencies {
   bool sorted_ = false;
 };
 
+/// One figure of several rounds.
+struct Rounds {
+  std::vector<double> values{};
+  void add(double value) { values.push_back(value); }
+  [[nodiscard]] double median() const;
+  /// Counters NAME (the median), NAME_min and NAME_max.
+  void report(benchmark::State& state, const std::string& name) const;
+};
+/// How many rounds a figure has: an odd number.
+[[nodiscard]] int rounds();
+
 // ---- references: the same device, loop and ring, no log ---------------------------------------------------------------------
 
 struct RawFile {
@@ -75,9 +88,10 @@ struct RawFile {
 };
 /// A file whose blocks are all written, as the WAL's are.
 [[nodiscard]] broker::Task<broker::Result<RawFile>> make_raw_file(broker::io::Runtime& runtime, std::string path, std::uint64_t bytes);
-/// Overwrites it in order, `bytes` a write, `depth` in flight, `total` bytes in all. Answers seconds.
+/// Overwrites it in order, `bytes` a write, `depth` in flight, `total` bytes in all, from pinned memory as the log's. With `in_order`, a
+/// write counts as in flight until all before it completed: what nobody can beat who acknowledges in order. Answers seconds.
 [[nodiscard]] broker::Task<broker::Result<double>> raw_writes(broker::io::Runtime& runtime, RawFile file, std::size_t bytes, int depth,
-                                                              std::uint64_t total, broker::io::Durable durable);
+                                                              std::uint64_t total, broker::io::Durable durable, bool in_order = false);
 /// Replays recorded durable writes: same sizes in the same order, never more in flight than recorded. Answers seconds.
 [[nodiscard]] broker::Task<broker::Result<double>> replay_writes(broker::io::Runtime& runtime, RawFile file,
                                                                  const std::vector<RecordedWrite>& writes);
@@ -89,6 +103,12 @@ struct RawFile {
 /// One valid batch of `records` records with `value_bytes` bytes each, not idempotent.
 [[nodiscard]] broker::Slice make_batch(int records, std::size_t value_bytes);
 [[nodiscard]] broker::PartitionId partition_id(int n);
+/// Bytes that no compiler or device can guess; the same for the same seed.
+[[nodiscard]] broker::Slice random_bytes(std::size_t count, std::uint64_t seed);
+/// Answers when the log has written nothing for a while, so that a reference has the device for itself.
+[[nodiscard]] broker::Task<void> settled(broker::io::Runtime& runtime, const broker::log::ShardLog& log);
+/// What the log gave to the device between two looks: WAL, segments and checkpoints.
+[[nodiscard]] double device_bytes(const broker::log::ShardLogStats& now, const broker::log::ShardLogStats& before);
 /// Opens (or recovers) shard 0 of the rig's folder.
 [[nodiscard]] broker::Task<broker::Result<std::unique_ptr<broker::log::ShardLog>>> open_log(broker::io::Runtime& runtime, std::string folder,
                                                                                             broker::log::ShardLogOptions options);

@@ -81,6 +81,10 @@ class FileSystem {
   virtual Task<Result<std::vector<DirectoryEntry>>> list(std::string path) = 0;  // sorted by name
   virtual Task<Result<Space>> space(std::string path) = 0;
   virtual Task<Result<std::unique_ptr<Lock>>> lock(std::string path) = 0;        // Errc::data_directory_locked
+  /// A hint: this memory, aligned for direct files, will be read into or written from again and again until unpin(), which comes
+  /// before it goes away. A backend may keep it in place, to save doing so for each operation; or do nothing.
+  virtual void pin(MutableBytes) {}
+  virtual void unpin(MutableBytes) {}
   /// "io_uring", "threads" or "simulated": for metrics and bench headers.
   [[nodiscard]] virtual std::string_view name() const = 0;
 };

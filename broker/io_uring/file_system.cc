@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <liburing.h>
+#include <sys/mman.h>
 
 #include <algorithm>
 #include <array>
@@ -51,6 +52,8 @@ std::unexpected<Error> refused(int number) { return fail(Errc::io_uring_refused,
 struct FileSystem::Ring {
   struct ::io_uring ring{};
   unsigned in_kernel = 0;  // prepared or submitted, and not completed
+  std::array<MutableBytes, limits::kRingPinnedMax> pinned{};  // by their number in the ring; empty: not used
+  bool may_pin = false;
   std::string_view mode;
   bool deferred = false;  // completions appear only in io_uring_get_events, and IORING_SQ_TASKRUN says that some wait
   bool open = false;
@@ -61,6 +64,23 @@ struct FileSystem::Ring {
   /// Whether a call of io_uring_get_events would bring completions.
   [[nodiscard]] bool more_waits() {
     return ::io_uring_cq_ready(&ring) != 0 || (__atomic_load_n(ring.sq.kflags, __ATOMIC_ACQUIRE) & IORING_SQ_TASKRUN) != 0;
+  }
+
+  /// The number of the registered memory that holds these bytes, or -1.
+  [[nodiscard]] int pinned_index(const std::byte* data, std::size_t length) const {
+    for (std::size_t i = 0; i < pinned.size(); ++i) {
+      if (data >= pinned[i].data() && data < pinned[i].data() + pinned[i].size()) {
+        return data + length <= pinned[i].data() + pinned[i].size() ? static_cast<int>(i) : -1;
+      }
+    }
+    return -1;
+  }
+  /// 0 or an errno value. Empty memory gives the number back.
+  int register_memory(std::size_t index, MutableBytes memory) {
+    iovec part{memory.data(), memory.size()};
+    std::uint64_t tag = 0;
+    int done = ::io_uring_register_buffers_update_tag(&ring, static_cast<unsigned>(index), &part, reinterpret_cast<__u64*>(&tag), 1);
+    return done < 0 ? -done : 0;
   }
 
   /// 0 or an errno value.
@@ -113,6 +133,7 @@ Result<std::unique_ptr<FileSystem>> FileSystem::create(Executor& executor, Optio
   std::unique_ptr<FileSystem> files{new FileSystem{executor, std::move(ring)}};
   auto& raw = files->ring_->ring;
   if (int error = ::io_uring_register_eventfd(&raw, files->event_fd()); error != 0) return refused(-error);
+  files->ring_->may_pin = ::io_uring_register_buffers_sparse(&raw, limits::kRingPinnedMax) == 0;  // from 5.19 on
   unsigned workers[2] = {limits::kRingWorkersMax, 0};  // bounded (files); 0 leaves the unbounded ones (sockets: unused)
   if (int error = ::io_uring_register_iowq_max_workers(&raw, workers); error != 0) {
     log_debug("io.workers_uncapped", "cannot cap the ring's kernel workers: {}", why_refused(-error));  // before 5.15
@@ -144,10 +165,34 @@ void FileSystem::post_flush() {
 void FileSystem::start(Request& request) {
   if (request.kind == Kind::truncate) return start_on_worker(request);  // no ring operation before kernel 6.9
   post_flush();
-  if (!first_waiting_ && prepare(request)) return;
+  if (!first_waiting_ && prepare(request)) {
+    if (prepared_bytes_ >= limits::kRingSubmitBytes) flush();
+    return;
+  }
   (last_waiting_ ? last_waiting_->after : first_waiting_) = &request;
   last_waiting_ = &request;
   counters_.queued.add();
+}
+
+void FileSystem::pin(MutableBytes memory) {
+  if (!ring_->may_pin || memory.empty()) return;
+  // Few large pages instead of many small ones make each operation's list of pages short; without them it works as well.
+  ::madvise(memory.data(), memory.size(), MADV_HUGEPAGE);
+  auto free = std::ranges::find_if(ring_->pinned, [](MutableBytes p) { return p.empty(); });
+  if (free == ring_->pinned.end()) return;
+  if (int error = ring_->register_memory(static_cast<std::size_t>(free - ring_->pinned.begin()), memory); error != 0) {
+    return log_debug("io.not_pinned", "{} bytes stay unregistered: {}", memory.size(), why_refused(error));
+  }
+  *free = memory;
+}
+
+void FileSystem::unpin(MutableBytes memory) {
+  auto found = std::ranges::find_if(ring_->pinned, [&](MutableBytes p) { return !p.empty() && p.data() == memory.data(); });
+  if (found == ring_->pinned.end()) return;
+  *found = {};  // from here on no operation names it; if the kernel keeps it none the less, then until the ring goes
+  if (int error = ring_->register_memory(static_cast<std::size_t>(found - ring_->pinned.begin()), {}); error != 0) {
+    log_debug("io.not_unpinned", "{} bytes stay registered: {}", memory.size(), why_refused(error));
+  }
 }
 
 /// False: no room now.
@@ -156,10 +201,16 @@ bool FileSystem::prepare(Request& request) {
   io_uring_sqe* sqe = ::io_uring_get_sqe(&ring_->ring);
   if (!sqe) return false;
   auto length = static_cast<unsigned>(std::min(request.length, kBytesMax));
+  bool moves_bytes = request.kind == Kind::read || request.kind == Kind::write;
+  int pinned = moves_bytes ? ring_->pinned_index(request.data, length) : -1;
   switch (request.kind) {
-    case Kind::read: ::io_uring_prep_read(sqe, request.fd, request.data, length, request.position); break;
+    case Kind::read:
+      if (pinned < 0) ::io_uring_prep_read(sqe, request.fd, request.data, length, request.position);
+      else ::io_uring_prep_read_fixed(sqe, request.fd, request.data, length, request.position, pinned);
+      break;
     case Kind::write:
-      ::io_uring_prep_write(sqe, request.fd, request.data, length, request.position);
+      if (pinned < 0) ::io_uring_prep_write(sqe, request.fd, request.data, length, request.position);
+      else ::io_uring_prep_write_fixed(sqe, request.fd, request.data, length, request.position, pinned);
       sqe->rw_flags = request.durable ? RWF_DSYNC : 0;
       break;
     case Kind::sync: ::io_uring_prep_fsync(sqe, request.fd, IORING_FSYNC_DATASYNC); break;
@@ -170,6 +221,7 @@ bool FileSystem::prepare(Request& request) {
   }
   ::io_uring_sqe_set_data(sqe, &request);
   ++ring_->in_kernel;
+  prepared_bytes_ += request.length;
   return true;
 }
 
@@ -191,6 +243,7 @@ void FileSystem::flush() {
     if (::io_uring_sq_ready(&ring_->ring) == 0) return;
     int submitted = ::io_uring_submit(&ring_->ring);
     counters_.submits.add();
+    prepared_bytes_ = 0;
     if (submitted > 0) continue;
     switch (-submitted) {
       // The kernel is short of memory, or wants its completions taken first: they come as events; try again after them.

@@ -17,7 +17,8 @@ struct Options {
 
 /// Kernel   best with 6.1 (SINGLE_ISSUER and DEFER_TASKRUN: completions are taken when we ask, on our thread); steps down to
 ///          what 5.6 had.
-/// Turn     operations collect and go to the kernel with one system call, from a piece of work posted to `executor`.
+/// Turn     operations collect and go to the kernel with one system call, from a piece of work posted to `executor`; at
+///          once when they move limits::kRingSubmitBytes, so that the device does not wait for the rest of a long turn.
 /// Full     beyond the completion queue's size, requests wait in order for a place: it never overflows.
 /// Workers  the kernel uses threads of its own for what it cannot issue inline (fsync, growing files); at most
 ///          limits::kRingWorkersMax. Overwrites of written blocks, the WAL's way, need none.
@@ -30,6 +31,10 @@ class FileSystem final : public io::EventFileSystem {
   ~FileSystem() override;
 
   void on_event() override;
+  /// At most limits::kRingPinnedMax at a time are registered with the ring, and only as much as the limit on locked memory allows
+  /// (none of it for whoever may lock memory freely); the rest is used as any other memory.
+  void pin(MutableBytes memory) override;
+  void unpin(MutableBytes memory) override;
   [[nodiscard]] std::string_view name() const override { return "io_uring"; }
   /// The flags the ring runs with, for a log line: "single issuer, deferred task work".
   [[nodiscard]] std::string_view mode() const;
@@ -53,6 +58,7 @@ class FileSystem final : public io::EventFileSystem {
   Executor& executor_;
   std::unique_ptr<Ring> ring_;
   Flush flush_;
+  std::size_t prepared_bytes_ = 0;  // of reads and writes that the kernel was not told of
   Request* first_waiting_ = nullptr;
   Request* last_waiting_ = nullptr;
 };

@@ -271,7 +271,7 @@ Task<void> ShardLogImpl::close() {
   co_await background_.drain();
   co_await cold_.drain();
   while (work_.posted) co_await yield_to(runtime_.executor);
-  co_await wal_.drain();
+  co_await wal_.close();
   co_await yield_to(runtime_.executor);  // those who were told run before the partitions go
   entries_.clear();
   failed_partitions_.clear();

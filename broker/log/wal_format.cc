@@ -22,11 +22,13 @@ static_assert(kFrameReservedAt + 4 == kFrameHeaderBytes);
 
 std::uint32_t frame_crc(Bytes header, std::uint64_t salt) {
   if (planted(PlantedBug::accept_stale_frame)) salt = 0;
-  std::byte seed[8];
-  store_le(seed, salt);
-  std::uint32_t crc = crc32c({seed, sizeof seed});
-  crc = crc32c(header.first(kHeaderCrcAt), crc);
-  return crc32c(header.subspan(kPayloadCrcAt, kFrameHeaderBytes - kPayloadCrcAt), crc);
+  // The salt, then the header without its CRC; put together, since one call is quicker than three.
+  constexpr std::size_t kRest = kFrameHeaderBytes - kPayloadCrcAt;
+  std::array<std::byte, 8 + kHeaderCrcAt + kRest> all;
+  store_le(all.data(), salt);
+  std::memcpy(all.data() + 8, header.data(), kHeaderCrcAt);
+  std::memcpy(all.data() + 8 + kHeaderCrcAt, header.data() + kPayloadCrcAt, kRest);
+  return crc32c(all);
 }
 
 }  // namespace

@@ -10,6 +10,25 @@
 #include "base/planted.h"
 
 namespace tailrace::broker::log {
+namespace {
+
+constexpr std::size_t kLargePage = 2 * limits::kMiB;  // where the system has such pages: x86-64's
+
+/// Piece by piece, so that the checksum reads what the copy just brought near: the log's only copy on the write path.
+std::uint32_t copy_with_crc(std::byte* into, Bytes from) {
+  constexpr std::size_t kPiece = 16 * limits::kKiB;
+  std::uint32_t crc = 0;
+  while (!from.empty()) {
+    Bytes piece = from.first(std::min(from.size(), kPiece));
+    std::memcpy(into, piece.data(), piece.size());
+    crc = crc32c({into, piece.size()}, crc);
+    into += piece.size();
+    from = from.subspan(piece.size());
+  }
+  return crc;
+}
+
+}  // namespace
 
 WalWriter::WalWriter(io::Runtime& runtime, WalFiles& files, ShardLogStats& stats, const ShardLogOptions& options)
     : runtime_{runtime}, files_{files}, stats_{stats}, options_{options}, quiet_{runtime.executor}, progress_{runtime.executor} {
@@ -32,6 +51,7 @@ WalWriter::WalWriter(io::Runtime& runtime, WalFiles& files, ShardLogStats& stats
 
 WalWriter::~WalWriter() {
   runtime_.timers.disarm(mark_timer_);
+  runtime_.files.unpin(staging_.bytes());
   TAILRACE_CHECK(in_flight_ == 0, "commits drain before the writer goes away");
   TAILRACE_CHECK(!turn_.posted, "the loop ran the last posted turn before the writer goes away");
   TAILRACE_CHECK(!waiters_head_, "nobody waits for a writer that goes away");
@@ -49,10 +69,14 @@ void WalWriter::start() {
   TAILRACE_CHECK(files_.active(), "the writer starts on an active file");
   next_position_ = kWalDataStart;
   file_starts_.push_back({files_.active()->header.sequence, next_sequence_});
+  staging_ = Buffer::allocate(kStagingBytes * limits::kWalCommitsInFlightMax, kLargePage);
+  for (int i = limits::kWalCommitsInFlightMax; i-- > 0;) slots_.push_back(staging_.data() + static_cast<std::size_t>(i) * kStagingBytes);
+  runtime_.files.pin(staging_.bytes());
 }
 
 std::uint64_t WalWriter::append(FrameHeader header, Slice payload, Listener* listener) {
   header.sequence = next_sequence_++;
+  if (failed_) return header.sequence;
   header.length = static_cast<std::uint32_t>(payload.length);
   last_type_ = header.type;
   ++stats_.frames;
@@ -69,9 +93,13 @@ std::uint64_t WalWriter::append(FrameHeader header, Slice payload, Listener* lis
 }
 
 void WalWriter::schedule() {
-  if (turn_.posted) return;
+  if (turn_.posted || failed_) return;
   turn_.posted = true;
   runtime_.executor.post(turn_);
+}
+
+bool WalWriter::may_open(std::size_t bytes) const {
+  return used_ < commits_.size() && staged_ < limits::kWalCommitsInFlightMax && (staged_ == 0 || staged_bytes_ + bytes <= kStagedBytesMax);
 }
 
 WalWriter::Commit* WalWriter::open_for(std::size_t bytes) {
@@ -79,19 +107,18 @@ WalWriter::Commit* WalWriter::open_for(std::size_t bytes) {
   std::uint64_t end = files_.data_end(*files_.active());
   if (open_) {
     bool fits_file = next_position_ + align_up(open_->length + bytes) <= end;
-    if (fits_file && open_->length + bytes <= open_->buffer.size()) return open_;
+    bool fits = fits_file && open_->length + bytes <= open_->room.size();
+    bool alone = open_->length >= kCommitBytes / 2 && open_->length + bytes > kCommitBytes;
+    if (fits && !(alone && may_open(kStagingBytes))) return open_;
     close_open();
   }
   if (next_position_ + align_up(bytes) > end) {
     rotating_ = true;
     return nullptr;
   }
-  if (used_ == commits_.size()) return nullptr;
+  if (!may_open(std::max(bytes, kStagingBytes))) return nullptr;
   Commit& c = at(used_++);
-  if (c.buffer.size() < bytes) {
-    std::size_t room = std::max<std::size_t>(align_up(bytes), std::min<std::size_t>(kStagingBytes, options_.wal_file_bytes));
-    c.buffer = Buffer::allocate(room, io::kDirectAlignment);
-  }
+  take_room(c, bytes);
   c.state = Commit::State::open;
   c.length = 0;
   c.written = 0;
@@ -103,16 +130,35 @@ WalWriter::Commit* WalWriter::open_for(std::size_t bytes) {
   return open_;
 }
 
+void WalWriter::take_room(Commit& commit, std::size_t bytes) {
+  if (bytes > kStagingBytes) {
+    commit.own = Buffer::allocate(align_up(bytes), io::kDirectAlignment);
+    commit.room = commit.own.bytes();
+  } else {
+    commit.room = {slots_.back(), kStagingBytes};
+    slots_.pop_back();
+  }
+  ++staged_;
+  staged_bytes_ += commit.room.size();
+}
+
+void WalWriter::give_room(Commit& commit) {
+  --staged_;
+  staged_bytes_ -= commit.room.size();
+  if (!commit.own) slots_.push_back(commit.room.data());
+  commit.own = {};
+  commit.room = {};
+}
+
 bool WalWriter::stage(FrameHeader& header, const Slice& payload, Listener* listener) {
   std::size_t bytes = header.stored_bytes();
   Commit* c = open_for(bytes);
   if (!c) return false;
   const WalFileHeader& file = files_.active()->header;
-  std::byte* at = c->buffer.data() + c->length;
-  if (payload.length) std::memcpy(at + kFrameHeaderBytes, payload.owner.data() + payload.offset, payload.length);
+  std::byte* at = c->room.data() + c->length;
+  header.payload_crc = copy_with_crc(at + kFrameHeaderBytes, payload.bytes());
   std::size_t used = kFrameHeaderBytes + payload.length;
   if (used < bytes) std::memset(at + used, 0, bytes - used);
-  header.payload_crc = crc32c({at + kFrameHeaderBytes, payload.length});
   header.file_sequence = static_cast<std::uint32_t>(file.sequence);
   header.previous_crc = previous_crc_;
   header.durable_lag = static_cast<std::uint32_t>(std::min<std::uint64_t>(header.sequence - durable_, 0xffffffffU));
@@ -144,23 +190,25 @@ bool WalWriter::stage_pending() {
   return any;
 }
 
+/// What cannot grow any more goes at once if the device has a place for it.
 void WalWriter::close_open() {
   if (!open_) return;
   std::size_t padded = align_up(open_->length);
-  std::memset(open_->buffer.data() + open_->length, 0, padded - open_->length);
+  std::memset(open_->room.data() + open_->length, 0, padded - open_->length);
   stats_.commit_padding_bytes += padded - open_->length;
   open_->length = padded;
   open_->state = Commit::State::queued;
   next_position_ += padded;
   open_ = nullptr;
+  while (submitted_ < used_ && may_submit(at(submitted_))) submit(at(submitted_));
 }
 
-/// Idle: one record goes at once. Busy: commits grow while earlier ones are in flight, so that padding stays below a tenth
-/// and the device's depth is used by commits that are worth it.
-bool WalWriter::may_submit(std::size_t bytes) const {
-  if (in_flight_ < 2) return true;
-  if (in_flight_ < 4) return bytes >= 16 * limits::kKiB;
-  return in_flight_ < commits_.size() && bytes >= 64 * limits::kKiB;
+/// Idle: one record goes at once. Busy: an open commit grows while earlier ones are in flight, so that padding stays below a
+/// tenth and the device's depth is used by commits that are worth it.
+bool WalWriter::may_submit(const Commit& commit) const {
+  if (in_flight_ == limits::kWalCommitsInFlightMax) return false;
+  if (commit.state == Commit::State::queued || in_flight_ < 2) return true;
+  return commit.length >= (in_flight_ < 4 ? kCommitBytes / 4 : kCommitBytes);
 }
 
 void WalWriter::pump() {
@@ -168,17 +216,9 @@ void WalWriter::pump() {
     if (in_flight_ == 0) quiet_.notify_all();
     return;
   }
-  for (;;) {
-    stage_pending();
-    Commit* next = nullptr;
-    for (std::size_t i = 0; i < used_ && !next; ++i) {
-      Commit& c = at(i);
-      if (c.state == Commit::State::queued || (c.state == Commit::State::open && c.length > 0)) next = &c;
-    }
-    if (!next || !may_submit(next->length)) break;
-    if (next == open_) close_open();
-    submit(*next);
-  }
+  stage_pending();
+  if (open_ && open_->length > 0 && may_submit(*open_)) close_open();
+  while (submitted_ < used_ && at(submitted_).state == Commit::State::queued && may_submit(at(submitted_))) submit(at(submitted_));
   if (rotating_ && in_flight_ == 0 && used_ == 0) try_rotate();
   if (idle()) quiet_.notify_all();
   if (idle() && durable_ + 1 == next_sequence_ && last_type_ != FrameType::mark && options_.wal_mark_when_idle) arm_mark();
@@ -187,6 +227,7 @@ void WalWriter::pump() {
 void WalWriter::submit(Commit& commit) {
   commit.state = Commit::State::in_flight;
   commit.submitted = runtime_.clock.now();
+  ++submitted_;
   ++in_flight_;
   stats_.commits_in_flight = in_flight_;
   stats_.commit_bytes += commit.length;
@@ -199,7 +240,7 @@ void WalWriter::submit(Commit& commit) {
 }
 
 void WalWriter::write_rest(Commit& commit) {
-  Bytes rest{commit.buffer.data() + commit.written, commit.length - commit.written};
+  Bytes rest{commit.room.data() + commit.written, commit.length - commit.written};
   auto durable = planted(PlantedBug::no_dsync) ? io::Durable::no : io::Durable::yes;
   commit.file->write(commit, rest, commit.position + commit.written, durable);
 }
@@ -218,6 +259,7 @@ void WalWriter::completed(Commit& commit) noexcept {
   --in_flight_;
   stats_.commits_in_flight = in_flight_;
   commit.state = Commit::State::done;
+  give_room(commit);
   if (result <= 0 && !failed_) {
     fail_with(result == 0 ? Error{Errc::io_error, "WAL write: the device took no byte"} : io::error_of(result, "WAL write"));
   }
@@ -243,9 +285,9 @@ void WalWriter::advance_prefix() {
     for (Listener* listener : c.listeners) listener->frames_durable(durable_);
     c.listeners.clear();
     c.state = Commit::State::idle;
-    if (c.buffer.size() > kStagingBytes) c.buffer = Buffer{};
     head_ = (head_ + 1) % commits_.size();
     --used_;
+    --submitted_;
     moved = true;
   }
   if (!moved) return;
@@ -334,6 +376,15 @@ Task<void> WalWriter::drain() {
     else co_await quiet_.wait();
   }
   runtime_.timers.disarm(mark_timer_);
+}
+
+Task<void> WalWriter::close() {
+  co_await drain();
+  if (failed_) co_return;
+  failed_ = closed_ = true;
+  failure_ = {Errc::closed, "the log"};
+  release_waiters();
+  progress_.notify_all();
 }
 
 class WalWriter::DurableAwaiter : private Waiter {

@@ -7,6 +7,10 @@
 ///
 /// A commit begins at a block boundary and is padded to one: no block is written twice in one use of a file. Commits in
 /// flight drain before the first write into the next file.
+///
+/// Depth    a commit that is worth a write of its own (kCommitBytes) is closed and goes at once while the device has a place
+///          free (limits::kWalCommitsInFlightMax): large appends keep that many writes in flight. What comes when all places
+///          are taken waits and gathers, and the next commit takes as much of it as a staging buffer holds.
 #include <array>
 #include <deque>
 #include <functional>
@@ -51,7 +55,8 @@ class WalWriter {
   void start();
 
   /// Queues one frame; header.sequence and everything the writer owns is filled in here. Never fails: check failed() and
-  /// has_room() before. Answers the frame's sequence.
+  /// has_room() before. Answers the frame's sequence. After a failure or close() the frame goes nowhere, and waiting for it
+  /// answers why.
   std::uint64_t append(FrameHeader header, Slice payload, Listener* listener);
   /// An active file takes frames. Not yet, while a start frees a slot for it.
   [[nodiscard]] bool started() const { return files_.active() != nullptr; }
@@ -69,7 +74,7 @@ class WalWriter {
   Task<Result<void>> wait_durable(std::uint64_t sequence);
   /// The same, but answers no_credit as soon as the WAL has no file to go on in: for those who are about to free one.
   Task<Result<void>> wait_durable_or_stall(std::uint64_t sequence);
-  [[nodiscard]] bool failed() const { return failed_; }
+  [[nodiscard]] bool failed() const { return failed_ && !closed_; }
   /// The directory failed elsewhere: nothing is acknowledged any more, and nobody waits for ever.
   void fail(Error error) {
     if (!failed_) fail_with(std::move(error));
@@ -82,13 +87,16 @@ class WalWriter {
   void mark_now();
   /// Answers when nothing is in flight or queued, and the last posted turn ran. After a failure too.
   Task<void> drain();
+  /// Drains, and takes nothing more: whoever was on its way to append is answered closed, as after a failure.
+  Task<void> close();
 
  private:
   struct Commit : io::Operation {
     enum class State : std::uint8_t { idle, open, queued, in_flight, done };
     WalWriter* writer = nullptr;
     State state = State::idle;
-    Buffer buffer{};
+    MutableBytes room{};       // from open to completed; then its bytes are on the device
+    Buffer own{};              // of a frame larger than a staging slot
     std::size_t length = 0;    // padded once closed
     std::size_t written = 0;
     std::uint64_t position = 0;
@@ -112,10 +120,19 @@ class WalWriter {
   class DurableAwaiter;
 
   static constexpr std::size_t kStagingBytes = limits::kMiB;
+  /// Large enough to be written alone: at depth 16 the devices measured give most of their bandwidth (docs/performance.md, B1).
+  static constexpr std::size_t kCommitBytes = 64 * limits::kKiB;
+  /// Staged and not completed, unless it is a single commit: bounds the memory that largest batches take.
+  static constexpr std::size_t kStagedBytesMax = 32 * limits::kMiB;
+  /// Commits not yet reported: in flight, or completed ahead of an earlier one.
+  static constexpr std::size_t kCommitsKnownMax = 4 * limits::kWalCommitsInFlightMax;
 
   void schedule();
   void pump();
-  [[nodiscard]] bool may_submit(std::size_t bytes) const;
+  [[nodiscard]] bool may_submit(const Commit& commit) const;
+  [[nodiscard]] bool may_open(std::size_t bytes) const;
+  void take_room(Commit& commit, std::size_t bytes);
+  void give_room(Commit& commit);
   bool stage(FrameHeader& header, const Slice& payload, Listener* listener);
   bool stage_pending();
   Commit* open_for(std::size_t bytes);
@@ -138,10 +155,15 @@ class WalWriter {
   const ShardLogOptions& options_;
   Hooks hooks_{};
 
-  std::array<Commit, limits::kWalCommitsInFlightMax> commits_{};
+  std::array<Commit, kCommitsKnownMax> commits_{};
   std::size_t head_ = 0;       // oldest commit not yet reported
   std::size_t used_ = 0;       // commits from head_ on that are not idle
+  std::size_t submitted_ = 0;  // of these, the first so many were submitted
   std::size_t in_flight_ = 0;
+  std::size_t staged_ = 0;     // commits that hold room: open, queued, in flight
+  std::size_t staged_bytes_ = 0;
+  Buffer staging_{};           // a slot for each commit in flight, from start() on; pinned
+  std::vector<std::byte*> slots_{};  // idle ones, the last used one last: it is likely still near
   Commit* open_ = nullptr;     // always the last used one
   std::uint64_t commit_number_ = 0;
   std::uint64_t next_position_ = 0;  // in the active file, where the open commit begins
@@ -173,7 +195,8 @@ class WalWriter {
     WalWriter* writer = nullptr;
   } mark_timer_{};
 
-  bool failed_ = false;
+  bool failed_ = false;  // or closed: nothing is taken any more
+  bool closed_ = false;
   Error failure_{};
   Notifier quiet_;
   Notifier progress_;  // durable_ moved, a stall began, or all failed

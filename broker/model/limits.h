@@ -71,6 +71,8 @@ inline constexpr std::size_t kLoopTurnMax = 256;                // pieces of wor
 
 // File backends, for each shard.
 inline constexpr unsigned kRingEntries = 256;                   // the completion queue holds four times as many
+inline constexpr std::size_t kRingSubmitBytes = 256 * kKiB;     // so much prepared goes to the kernel before the turn ends
+inline constexpr std::size_t kRingPinnedMax = 8;                // pieces of memory registered with the ring
 inline constexpr unsigned kRingWorkersMax = 2;                  // kernel workers (io-wq) for what cannot be issued inline
 inline constexpr std::size_t kFileThreads = 8;                  // thread-pool backend: reads, writes and syncs at once
 
