@@ -12,6 +12,8 @@ namespace tailrace::broker::log {
 Task<Result<void>> PartitionLog::advance_log_start(Offset start) {
   TAILRACE_CO_TRY_VOID(usable());
   if (shard_.failed()) co_return std::unexpected(shard_.failure());
+  // What is above the cut is gone, but for the caller; a start there would swallow what is appended next.
+  if (truncating_) co_return fail(Errc::not_leader, "the log is being truncated");
   if (start > high_watermark_) {
     co_return fail(Errc::offset_out_of_range, fmt::format("offset {}; valid: {} to {}", start.value(), log_start_.value(), high_watermark_.value()));
   }
@@ -56,7 +58,7 @@ Task<Result<std::uint64_t>> PartitionLog::drop_segments_below(Offset start) {
 Task<Result<RetentionOutcome>> PartitionLog::enforce_retention(WallTime now) {
   TAILRACE_CO_TRY_VOID(usable());
   RetentionOutcome out{.log_start = log_start_};
-  if (!options_.retention_time && !options_.retention_bytes) co_return out;
+  if (truncating_ || (!options_.retention_time && !options_.retention_bytes)) co_return out;
   std::uint64_t total = stats().bytes;
   Offset start = log_start_;
   std::vector<SealedSegment> sealed = sealed_;  // a copy: indexes are read in between
@@ -75,7 +77,7 @@ Task<Result<RetentionOutcome>> PartitionLog::enforce_retention(WallTime now) {
     ++out.segments_removed;
     start = next;
   }
-  if (start > log_start_) TAILRACE_CO_TRY_VOID(co_await advance_log_start(start));
+  if (start > log_start_ && !truncating_) TAILRACE_CO_TRY_VOID(co_await advance_log_start(start));
   out.log_start = log_start_;
   co_return out;
 }
@@ -156,28 +158,13 @@ Task<Result<void>> PartitionLog::truncate(Offset end) {
   for (const auto& s : open_) bases.push_back(s->base);
   for (Offset base : bases) {
     shard_.cold.forget(key_of(base));
-    if (base <= segment) continue;
-    shard_.files.drop(key_of(base));
-    for (std::string_view extension : {"log", "idx", "snap"}) {
-      auto gone = co_await shard_.runtime.files.remove(segment_path(folder(), base, extension));
-      if (!gone && gone.error().code != Errc::not_found) co_return gone;
-    }
+    if (base > segment) shard_.files.drop(key_of(base));  // lay() removes what is behind the cut
   }
-  auto synced = co_await shard_.runtime.files.sync_directory(folder());
-  if (!synced && synced.error().code != Errc::not_found) co_return synced;
   auto file = co_await shard_.files.get(key_of(segment), segment_path(folder(), segment, "log"), false);
   if (file) {
     auto size = (*file)->size();
-    if (size && *size > position) {
-      TAILRACE_CO_TRY_VOID(co_await io::truncate(**file, position));
-      TAILRACE_CO_TRY_VOID(co_await io::sync(**file));
-    }
-  } else if (file.error().code != Errc::not_found) {
-    co_return std::unexpected(file.error());
+    if (size && *size > position) co_await trim(segment, position);
   }
-  LeaderEpoch term = term_;
-  NodeId vote = vote_;
-  bool term_queued = term_queued_;
   shard_.stats.hot_bytes -= std::min(shard_.stats.hot_bytes, hot_.bytes());
   hot_.clear();
   undurable_ = 0;
@@ -185,11 +172,8 @@ Task<Result<void>> PartitionLog::truncate(Offset end) {
   copied_ = {};
   remainder_ = {};
   producers_.clear();
-  TAILRACE_CO_TRY_VOID(co_await load(std::move(rest)));
+  TAILRACE_CO_TRY_VOID(co_await lay(std::move(rest)));
   if (keep_copied) copied_ = copied;
-  term_ = term;
-  vote_ = vote;
-  term_queued_ = term_queued;
   co_return Result<void>{};
 }
 

@@ -43,6 +43,11 @@ Task<Result<void>> PartitionLog::flush_locked(FlushMode mode) {
     }
     bool may_pass = !done && (done.error().code == Errc::storage_full || done.error().code == Errc::descriptors_exhausted);
     if (s.failed || !may_pass) {
+      if (cut_frame_ != 0) {
+        // The truncation's frame names a place in this file: nothing moves until it is carried out.
+        shard_.directory_failed(done ? Error{Errc::io_error, "a segment failed under a truncation"} : done.error());
+        break;
+      }
       if (!done) log_error("segment.failed", "{} segment {}: {}", folder(), s.base.value(), done.error().detail);
       s.failed = true;
       done = co_await retire(s);

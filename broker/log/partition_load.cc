@@ -31,12 +31,16 @@ struct PartitionLog::Loading {
 };
 
 Task<Result<void>> PartitionLog::load(RecoveredPartition recovered) {
+  logged_term_ = recovered.state.term;
+  logged_vote_ = recovered.state.vote;
+  term_ = recovered.state.term + 1;
+  vote_ = NodeId{-1};
+  co_return co_await lay(std::move(recovered));
+}
+
+Task<Result<void>> PartitionLog::lay(RecoveredPartition recovered) {
   Loading loading{.from = std::move(recovered)};
   const PartitionCheckpoint& state = loading.from.state;
-  logged_term_ = state.term;
-  logged_vote_ = state.vote;
-  term_ = state.term + 1;
-  vote_ = NodeId{-1};
   sub_ = state.sub;
   log_start_ = state.log_start;
   last_append_ms_ = state.last_append_ms;

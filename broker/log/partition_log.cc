@@ -213,6 +213,7 @@ Task<Result<void>> PartitionLog::set_hard_state(LeaderEpoch term, NodeId vote) {
 
 Task<Result<void>> PartitionLog::start_term(LeaderEpoch term) {
   TAILRACE_CO_TRY_VOID(appendable(0));
+  if (truncating_) co_return fail(Errc::not_leader, "the log is being truncated");
   if (term < term_) co_return fail(Errc::invalid_argument, "an older term");
   if (term > term_) vote_ = NodeId{-1};
   term_ = term;

@@ -175,6 +175,8 @@ class PartitionLog final : public Partition, public WalWriter::Listener {
   Task<Result<void>> split_at_durable();
 
   // partition_load.cc
+  /// The log itself: all of load() but term and vote, which a truncation does not touch.
+  Task<Result<void>> lay(RecoveredPartition recovered);
   Task<Result<void>> list_segments(Loading& loading);
   Task<Result<void>> put_leftovers_aside(Loading& loading);
   Task<Result<void>> load_active(Loading& loading);

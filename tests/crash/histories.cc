@@ -223,6 +223,37 @@ Violations late_write(std::uint64_t seed) {
   return scene.finish();
 }
 
+Violations moved_while_truncating(std::uint64_t seed) {
+  Violations out;
+  // Cut in memory, and cut in a segment that has left it: the second takes more steps.
+  for (bool cold : {false, true}) {
+    for (std::uint64_t moment = 0; moment < (cold ? 24 : 12) && out.empty(); ++moment) {
+      Scene scene{seed + moment, {.wal_files = 2}};
+      scene.create(3);
+      scene.append(kFirst, 8, {.records = 1, .value_bytes = 1'500});
+      if (cold) scene.recycle(kFiller, 3);
+      if (!scene.running()) return scene.finish();
+      Life& life = scene.life();
+      auto partition = life.open(kFirst);
+      Log log = scene.oracle().partition(kFirst).asked();
+      Offset old_end = partition->high_watermark();
+      std::uint64_t until = life.disk().counters().completed + moment;
+      life.truncate_later(kFirst, log[3]->base());
+      (void)life.loop().run_until([&] { return life.disk().counters().completed >= until; }, 3s);
+      LeaderEpoch term = partition->term() + 5;
+      life.advance_start_later(kFirst, std::min(old_end, partition->high_watermark()));
+      life.hard_state_later(kFirst, term, NodeId{2});
+      if (!life.settle()) scene.violation("a truncation never answers");
+      if (partition->log_start() > partition->log_end()) scene.violation("the log starts behind its end");
+      if (partition->term() != term || partition->vote() != NodeId{2}) scene.violation("a truncation forgets a vote");
+      scene.append(kFirst, 2, {.records = 1, .value_bytes = 300});
+      judge_now(scene, fmt::format("{} cut, moment {}", cold ? "cold" : "hot", moment), 1);
+      for (auto& violation : scene.finish()) out.push_back(std::move(violation));
+    }
+  }
+  return out;
+}
+
 Violations late_write_after_restart(std::uint64_t seed) {
   Scene scene{seed, {.segment_bytes_max = 64 * limits::kKiB}};
   scene.create(2);

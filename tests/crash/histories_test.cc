@@ -34,6 +34,7 @@ TEST(History, H04_NoSegmentIsAheadOfTheWal) { expect_none(segment_ahead_of_the_w
 TEST(History, H05_AnOldTruncationDoesNotCutTwice) { expect_none(old_truncation_replayed); }
 // Truncation drains the writes of the partition first.
 TEST(History, H06_ALateWriteDoesNotLandOverAnewTerm) { expect_none(late_write); }
+TEST(History, H06_ATruncationAndAMoveOfTheStartOrTheVoteDoNotCross) { expect_none(moved_while_truncating); }
 TEST(History, H06_AQuickRestartIsKeptOutUntilTheLastLifesWritesLanded) { expect_none(late_write_after_restart); }
 // The salt: no bytes of a user ever parse as a frame.
 TEST(History, H07_AFrameInsideAPayloadIsNoFrame) { expect_none(frame_inside_a_payload); }
