@@ -20,6 +20,14 @@ Task<Result<std::size_t>> read_up_to(File& file, MutableBytes into, std::uint64_
   while (done < into.size()) {
     std::int64_t n = co_await FileOp{[&](Operation& op) { file.read(op, into.subspan(done), position + done); }};
     if (n == -EINTR || n == -EAGAIN) continue;
+    if (n == -EINVAL && done % kDirectAlignment != 0) {
+      // A short read ended inside a block, and a direct file goes on at a block's front only: the block is read once more.
+      std::size_t front = done / kDirectAlignment * kDirectAlignment;
+      n = co_await FileOp{[&](Operation& op) { file.read(op, into.subspan(front), position + front); }};
+      if (n == -EINTR || n == -EAGAIN) continue;
+      if (n >= 0 && front + static_cast<std::size_t>(n) <= done) break;  // it was the end
+      if (n > 0) n -= static_cast<std::int64_t>(done - front);
+    }
     if (n < 0) co_return std::unexpected(error_of(n, "read"));
     if (n == 0) break;
     done += static_cast<std::size_t>(n);

@@ -112,7 +112,8 @@ class FileOp : private Operation {
 
 /// Reads until `into` is full; `unexpected_end` if the file ends first.
 [[nodiscard]] Task<Result<void>> read_exactly(File& file, MutableBytes into, std::uint64_t position);
-/// Reads until `into` is full or the file ends; answers the count.
+/// Reads until `into` is full or the file ends; answers the count. Of a direct file too: a short read need not end at a
+/// block's boundary, where alone such a file can go on.
 [[nodiscard]] Task<Result<std::size_t>> read_up_to(File& file, MutableBytes into, std::uint64_t position);
 [[nodiscard]] Task<Result<void>> write_all(File& file, Bytes from, std::uint64_t position, Durable durable);
 [[nodiscard]] Task<Result<void>> sync(File& file);

@@ -193,7 +193,7 @@ Task<Result<Checkpoint>> read_copy(io::Runtime& runtime, std::string path) {
   TAILRACE_CO_TRY(std::uint64_t size, file->size());
   std::size_t room = static_cast<std::size_t>(std::min<std::uint64_t>(size, kCheckpointBytesMax));
   Buffer buffer = Buffer::allocate(align_up(room + 1), io::kDirectAlignment);
-  TAILRACE_CO_TRY(std::size_t got, co_await read_direct(*file, buffer.bytes(), 0));
+  TAILRACE_CO_TRY(std::size_t got, co_await io::read_up_to(*file, buffer.bytes(), 0));
   co_return decode_checkpoint(Bytes{buffer.data(), got});
 }
 

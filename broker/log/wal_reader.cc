@@ -36,14 +36,14 @@ struct WalScanner::FileRead {
       std::uint64_t at = std::exchange(next, std::min<std::uint64_t>(size, next + kReadBytes));
       auto length = static_cast<std::size_t>(std::min<std::uint64_t>(kReadBytes, size - at));
       MutableBytes part = into.bytes.bytes().subspan(static_cast<std::size_t>(at), length);
-      auto got = co_await read_direct(file, part, at);
+      auto got = co_await io::read_up_to(file, part, at);
       if (got) {
         std::memset(part.data() + *got, 0, part.size() - *got);  // a file cut short reads as zeros
         continue;
       }
       for (std::size_t block = 0; block < length; block += limits::kWalBlock) {
         MutableBytes one = part.subspan(block, std::min<std::size_t>(limits::kWalBlock, length - block));
-        auto again = co_await read_direct(file, one, at + block);
+        auto again = co_await io::read_up_to(file, one, at + block);
         if (!again) {
           error = Error{again.error().code, fmt::format("WAL file {} position {}: {}", sequence, at + block, again.error().detail)};
           co_return;

@@ -20,7 +20,8 @@ class ScriptedFile final : public File {
   explicit ScriptedFile(std::deque<std::int64_t> script) : script_{std::move(script)} {}
   void read(Operation& op, MutableBytes into, std::uint64_t position) override {
     std::uint64_t left = position < content.size() ? content.size() - position : 0;
-    std::int64_t n = next(std::min<std::uint64_t>(into.size(), left));
+    bool fits = !direct || (position % kDirectAlignment == 0 && into.size() % kDirectAlignment == 0);
+    std::int64_t n = fits ? next(std::min<std::uint64_t>(into.size(), left)) : -EINVAL;
     if (n > 0) std::copy_n(content.begin() + static_cast<std::ptrdiff_t>(position), n, into.begin());
     done(op, n);
   }
@@ -39,6 +40,7 @@ class ScriptedFile final : public File {
   Result<std::uint64_t> size() override { return content.size(); }
 
   std::vector<std::byte> content;
+  bool direct = false;  // as O_DIRECT: whole blocks from a block's front on
   int calls = 0;
   int durable_ = 0;
   /// Completes what was started, one at a time, as a loop would.
@@ -125,6 +127,26 @@ TEST(ReadUpTo, PutsShortReadsTogether) {
   ScriptedFile broken{{4, -EIO}};
   broken.content = counting(50);
   EXPECT_EQ(run(broken, read_exactly(broken, into, 0)).error().code, Errc::io_error);
+}
+
+// A direct file goes on at a block's front only. A short read that ended inside a block is the file's end, or not: a device
+// with smaller sectors than our blocks may stop anywhere between two of them.
+TEST(ReadUpTo, GoesOnInADirectFileAfterAReadThatEndedInsideABlock) {
+  for (std::size_t size : {5'000u, 8'192u, 12'000u}) {
+    for (std::int64_t first = 512; first < static_cast<std::int64_t>(size); first += 512) {
+      ScriptedFile file{{first, -EINTR, 4'096}};
+      file.direct = true;
+      file.content = counting(size);
+      std::vector<std::byte> into(4 * kDirectAlignment);
+      EXPECT_EQ(run(file, read_up_to(file, into, 0)).value_or(0), size) << size << " first " << first;
+      EXPECT_TRUE(std::equal(file.content.begin(), file.content.end(), into.begin())) << size << " first " << first;
+    }
+  }
+  ScriptedFile broken{{1'024, -EIO}};
+  broken.direct = true;
+  broken.content = counting(9'000);
+  std::vector<std::byte> into(3 * kDirectAlignment);
+  EXPECT_EQ(run(broken, read_up_to(broken, into, 0)).error().code, Errc::io_error);
 }
 
 // A failed sync is never tried again: the kernel has marked the lost pages clean, and a second one would lie.
