@@ -13,23 +13,33 @@ FileCache::FileCache(io::Runtime& runtime, std::size_t files_max, ShardLogStats&
 
 FileCache::~FileCache() { runtime_.timers.disarm(timer_); }
 
+Task<Result<std::unique_ptr<io::File>>> FileCache::open(Key key, std::string path, bool create) {
+  for (;;) {
+    auto opening = openings_.insert(openings_.end(), Opening{key});
+    auto opened = co_await runtime_.files.open(path, io::OpenOptions{.create = create, .write = true, .direct = true});
+    bool dropped = opening->dropped;
+    openings_.erase(opening);
+    if (opened && dropped) continue;
+    bool none_left = !opened && opened.error().code == Errc::descriptors_exhausted;
+    if (none_left && !items_.empty()) {
+      close_down_to(items_.size() / 2);
+      continue;
+    }
+    co_return opened;
+  }
+}
+
 Task<Result<std::shared_ptr<io::File>>> FileCache::get(Key key, std::string path, bool create) {
-  for (int attempt = 0;; ++attempt) {
+  for (;;) {
     if (auto found = by_key_.find(key); found != by_key_.end()) {
       items_.splice(items_.begin(), items_, found->second);
       items_.front().used = runtime_.clock.now();
       co_return items_.front().file;
     }
-    io::OpenOptions options{.create = create, .write = true, .direct = true};
-    auto opened = co_await runtime_.files.open(path, options);
-    if (!opened && opened.error().code == Errc::descriptors_exhausted && attempt == 0 && !items_.empty()) {
-      close_down_to(items_.size() / 2);
-      continue;
-    }
-    if (!opened) co_return std::unexpected(std::move(opened.error()));
+    TAILRACE_CO_TRY(auto opened, co_await open(key, path, create));
     if (by_key_.contains(key)) continue;  // another caller was faster; ours closes
     close_down_to(files_max_ > 0 ? files_max_ - 1 : 0);
-    items_.push_front({key, std::shared_ptr<io::File>{*std::move(opened)}, runtime_.clock.now()});
+    items_.push_front({key, std::shared_ptr<io::File>{std::move(opened)}, runtime_.clock.now()});
     by_key_[key] = items_.begin();
     stats_.open_files = items_.size();
     if (timer_.place == io::Timer::kIdle) runtime_.timers.arm(timer_, runtime_.clock.now() + kIdleClose);
@@ -56,22 +66,17 @@ void FileCache::close_idle() {
 }
 
 void FileCache::drop(Key key) {
-  auto found = by_key_.find(key);
-  if (found == by_key_.end()) return;
-  items_.erase(found->second);
-  by_key_.erase(found);
-  stats_.open_files = items_.size();
+  drop_if([&](const Key& k) { return k == key; });
+}
+void FileCache::drop_partition(std::uint32_t partition) {
+  drop_if([&](const Key& k) { return k.partition == partition; });
 }
 
-void FileCache::drop_partition(std::uint32_t partition) {
-  for (auto it = items_.begin(); it != items_.end();) {
-    if (it->key.partition != partition) {
-      ++it;
-      continue;
-    }
-    by_key_.erase(it->key);
-    it = items_.erase(it);
-  }
+template <class Match>
+void FileCache::drop_if(Match match) {
+  for (Opening& o : openings_) o.dropped |= match(o.key);
+  std::erase_if(by_key_, [&](const auto& entry) { return match(entry.first); });
+  std::erase_if(items_, [&](const Item& item) { return match(item.key); });
   stats_.open_files = items_.size();
 }
 
