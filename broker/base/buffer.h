@@ -13,7 +13,7 @@ namespace tailrace::broker {
 
 /// Owns     one heap block; freed with its last reference, on whichever thread drops it.
 /// Thread   references may be copied and dropped on any thread. The bytes may be written only by whoever filled the
-///          block, and only before it hands out the first copy.
+///          block, and only before it hands out the first copy or when it holds the last (unique()).
 class Buffer {
  public:
   Buffer() = default;
@@ -48,6 +48,8 @@ class Buffer {
   [[nodiscard]] explicit operator bool() const { return block_ != nullptr; }
   [[nodiscard]] std::byte* data() const { return reinterpret_cast<std::byte*>(block_) + block_->header; }
   [[nodiscard]] std::size_t size() const { return block_ ? block_->size : 0; }
+  /// Nobody else holds it: its bytes may be filled anew.
+  [[nodiscard]] bool unique() const { return block_ && block_->references.load(std::memory_order_acquire) == 1; }
   [[nodiscard]] MutableBytes bytes() const { return block_ ? MutableBytes{data(), block_->size} : MutableBytes{}; }
 
  private:

@@ -158,6 +158,7 @@ void render_log(Page& page, const ShardMetrics& shard) {
   count("tailrace_hot_reads_total", "Reads served from memory.", log.hot_reads);
   count("tailrace_cold_reads_total", "Reads from segments.", log.cold_reads);
   count("tailrace_cold_read_bytes_total", "Bytes read from segments.", log.cold_read_bytes);
+  count("tailrace_refused_blocks_total", "Blocks of segments that the device did not read.", log.refused_blocks);
   count("tailrace_crc_failures_total", "Damage met while reading.", log.corrupt_reads);
   now("tailrace_producer_window_bytes", "Bytes that a publish stream may have unanswered.", shard.status.producer_window_bytes);
 }

@@ -93,7 +93,7 @@ Task<Result<void>> PartitionLog::truncate_suffix(Offset end) {
     // The frame is durable and the files are half cut: only the next start, which begins with the frame, makes sense of them.
     shard_.directory_failed(done.error());
   }
-  truncating_ = false;
+  truncating_ = laying_anew_ = false;
   cut_frame_ = 0;
   if (!shard_.failed()) before_cut_.reset();
   release_committed();
@@ -115,18 +115,17 @@ Task<Result<void>> PartitionLog::truncate(Offset end) {
     position = hot_.at(hot).position;
     cut = hot_.at(hot).base;
   } else {
-    TAILRACE_CO_TRY(Location at, co_await locate(end));
-    segment = at.segment;
-    for (;;) {
-      TAILRACE_CO_TRY(Slice head, co_await shard_.cold.read(at.source, at.position, batch_layout::kHeaderBytes, false));
-      TAILRACE_CO_TRY(BatchHeader header, read_batch_header(head.bytes(), limits::kMessageBytesCeiling));
-      if (header.next_offset() > end) {
-        cut = header.base_offset;
-        break;
-      }
-      at.position += static_cast<std::uint32_t>(header.total_bytes());
+    TAILRACE_CO_TRY(BlockRun run, co_await read_blocks(end, limits::kIndexInterval));
+    if (run.end == 0) co_return fail(Errc::internal, "where to cut is neither on disk nor in memory");
+    segment = run.segment;
+    BatchWalk walk{run.bytes, run.begin, run.good_end, run.base, terms_, BatchWalk::Checksums::taken};
+    for (cut = Offset{-1}; cut < Offset{0};) {
+      TAILRACE_CO_TRY(auto batch, walk.next());
+      if (!batch && run.error) co_return std::unexpected(unreadable(end, *std::move(run.error)));
+      if (!batch) co_return std::unexpected(corrupt_at(end, fmt::format("segment {} ends before it", segment.value())));
+      if (batch->next_offset() > end) cut = batch->base_offset;
     }
-    position = at.position;
+    position = walk.position();
   }
   FrameHeader header = frame(FrameType::truncate);
   header.base_offset = cut;
@@ -165,6 +164,7 @@ Task<Result<void>> PartitionLog::truncate(Offset end) {
     auto size = (*file)->size();
     if (size && *size > position) co_await trim(segment, position);
   }
+  laying_anew_ = true;
   shard_.stats.hot_bytes -= std::min(shard_.stats.hot_bytes, hot_.bytes());
   hot_.clear();
   undurable_ = 0;
@@ -174,6 +174,8 @@ Task<Result<void>> PartitionLog::truncate(Offset end) {
   producers_.clear();
   TAILRACE_CO_TRY_VOID(co_await lay(std::move(rest)));
   if (keep_copied) copied_ = copied;
+  // Where the term of this run began may be cut off: the next append begins it again.
+  term_queued_ = term_queued_ && !terms_.empty() && terms_.back().term == term_;
   co_return Result<void>{};
 }
 

@@ -379,9 +379,10 @@ Task<Result<PartitionLog::Believed>> PartitionLog::believed(const OpenSegment& s
   std::vector<std::byte> bytes(s.synced - from);
   if (from < floor) {
     ColdReader::Source source{key_of(s.base), segment_path(folder(), s.base, "log"), floor};
-    TAILRACE_CO_TRY(Slice front, co_await shard_.cold.read(source, from, floor - from, false));
-    if (front.length < floor - from) co_return fail(Errc::io_error, "a segment ends before its synced bytes do");
-    std::memcpy(bytes.data(), front.bytes().data(), front.length);
+    auto front = co_await shard_.cold.load(source, from, floor);
+    if (front.error) co_return std::unexpected(*std::move(front.error));
+    if (front.bytes.end() < floor) co_return fail(Errc::io_error, "a segment ends before its synced bytes do");
+    front.bytes.copy(from, MutableBytes{bytes}.first(floor - from));
   }
   std::memcpy(bytes.data() + (floor - from), remainder_.bytes.data(), remainder_.bytes.size());
   for (std::size_t at = 0;;) {

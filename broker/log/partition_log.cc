@@ -57,10 +57,7 @@ void PartitionLog::queue_term() {
   term_queued_ = true;
   queue_hard_state();
   sub_ = 1;
-  if (terms_.empty() || terms_.back().term < term_) {
-    if (terms_.size() == kTermsMax) terms_.erase(terms_.begin());
-    terms_.push_back({term_, end_, sub_});
-  }
+  note_term(terms_, {term_, end_, sub_});
   shard_.wal.append(frame(FrameType::term_start), {}, this);
 }
 
@@ -206,6 +203,7 @@ Task<Result<void>> PartitionLog::set_hard_state(LeaderEpoch term, NodeId vote) {
   if (term == term_ && vote_ != NodeId{-1} && vote != vote_) {
     co_return fail(Errc::invalid_argument, fmt::format("voted for node {} in term {} already", vote_.value(), term.value()));
   }
+  if (term > term_) term_queued_ = false;  // the next append begins it
   term_ = term;
   vote_ = vote;
   co_return co_await shard_.wal.wait_durable(queue_hard_state());

@@ -9,7 +9,8 @@
 /// A block of a segment is rewritten only while all it held is in a live WAL frame (`copied_`, or the batches' own frames).
 ///
 /// Files    partition_log.cc append and waiting, partition_load.cc opening, partition_flush.cc segment writing and sealing,
-///          partition_read.cc reads, partition_cut.cc log start, truncation, retention, damage.
+///          partition_read.cc reads, partition_blocks.cc segments' bytes and their checksums, partition_cut.cc log start,
+///          truncation, retention, damage.
 #include <deque>
 #include <memory>
 
@@ -19,6 +20,7 @@
 #include "log/recovered.h"
 #include "log/segment_files.h"
 #include "log/segment_index.h"
+#include "log/segment_scan.h"
 #include "log/shard_context.h"
 
 namespace tailrace::broker::log {
@@ -129,11 +131,16 @@ class PartitionLog final : public Partition, public WalWriter::Listener {
   };
   class CommittedAwaiter;
   struct Loading;
-  struct Location {
-    ColdReader::Source source{};
-    std::uint32_t position = 0;
+  struct BlockRun {  // whole blocks of one segment, as far as the disk is asked for them
     Offset segment{};
-    Offset segment_end{};   // offset at which the next segment begins
+    std::shared_ptr<const SegmentIndex> index{};  // of a sealed segment; none: it is open, and has its own
+    std::size_t first = 0, last = 0;              // blocks
+    Offset base{};                                // of the first batch
+    std::uint32_t begin = 0, end = 0;
+    ColdReader::Source source{};
+    ColdBytes bytes{};            // read
+    std::uint32_t good_end = 0;   // and good up to here
+    std::optional<Error> error{};  // why not up to `end`
   };
 
   [[nodiscard]] Result<void> usable() const;
@@ -188,18 +195,29 @@ class PartitionLog final : public Partition, public WalWriter::Listener {
 
   // partition_read.cc
   void read_hot(Offset from, const ReadLimits& limits, ReadResult& into);
-  Task<Result<void>> read_cold(Offset from, ReadLimits limits, ReadResult& into);
-  Task<Result<Location>> locate(Offset offset);
-  [[nodiscard]] bool grown_since(const Location& at) const;
-  Task<Result<std::shared_ptr<SegmentIndex>>> index_of(Offset sealed_base);
-  Task<Result<std::shared_ptr<SegmentIndex>>> rebuild_index(Offset sealed_base, Offset next_base);
+  Task<Result<void>> read_cold(ReadLimits limits, ReadResult& into);
   [[nodiscard]] const Hole* hole_at(Offset offset) const;
   [[nodiscard]] Offset hot_begin() const { return hot_.empty() ? end_ : hot_.front().base; }
   Error corrupt_at(Offset offset, std::string what);
+  Error unreadable(Offset offset, Error why);
 
   static constexpr int kFindAttempts = 8;
   Task<Result<std::optional<OffsetAtTime>>> find_time_on_disk(std::int64_t time_ms);
-  Task<Result<std::optional<OffsetAtTime>>> scan_for_time(ColdReader::Source source, std::uint32_t at, std::int64_t time_ms);
+  Task<Result<std::optional<OffsetAtTime>>> scan_for_time(Offset from, Offset to, std::int64_t time_ms);
+
+  // partition_blocks.cc
+  /// Blocks from the one that holds `offset` on, about `bytes` of them, held against their checksums; none when the hot tail
+  /// has it (by now). Errors: offset_out_of_range (deleted meanwhile), corrupt, and those of the moment.
+  Task<Result<BlockRun>> read_blocks(Offset offset, std::uint32_t bytes);
+  Task<Result<BlockRun>> locate(Offset offset, std::uint32_t bytes);
+  static void choose_blocks(BlockRun& run, const SegmentIndex& index, Offset offset, std::uint32_t limit, std::uint32_t bytes);
+  [[nodiscard]] std::uint32_t disk_end(const OpenSegment& segment) const;
+  [[nodiscard]] const OpenSegment* find_open(Offset base) const;
+  [[nodiscard]] bool still_there(const BlockRun& run) const;
+  [[nodiscard]] bool adds_up(const BlockRun& run, const SegmentIndex::Block& block) const;
+  void blame(BlockRun& run, const SegmentIndex::Block& block, std::optional<Error> refused) const;
+  Task<Result<std::shared_ptr<SegmentIndex>>> index_of(Offset sealed_base);
+  Task<Result<std::shared_ptr<SegmentIndex>>> rebuild_index(Offset sealed_base, Offset next_base);
 
   // partition_cut.cc
   Task<Result<std::uint64_t>> drop_segments_below(Offset start);
@@ -214,6 +232,7 @@ class PartitionLog final : public Partition, public WalWriter::Listener {
   bool closed_ = false;
   bool truncating_ = false;
   bool folders_made_ = false;
+  bool laying_anew_ = false;       // a truncation makes what is below out of the files again: reads wait
   std::uint64_t cut_frame_ = 0;    // a truncation frame whose cut is not carried out yet
   std::optional<PartitionCheckpoint> before_cut_{};  // what checkpoints say while it is: the frame is replayed over it
 
@@ -245,7 +264,6 @@ class PartitionLog final : public Partition, public WalWriter::Listener {
   CommitWaiter* waiters_tail_ = nullptr;
   Notifier advanced_;
   AsyncLock lock_;                 // segment writes, sealing, truncation: one at a time
-  Offset last_cold_next_{-1};      // where the newest cold read ended: the next one there is sequential
 };
 
 /// A truncation to `cut`, which lies at `position` of `segment`, as it changes what is known of a partition.

@@ -10,7 +10,7 @@
 namespace tailrace::broker::log {
 namespace {
 
-constexpr std::uint64_t kIndexBytesMax = 32 * limits::kMiB;  // of sealed segments in memory, per shard
+constexpr std::size_t kRunBytes = limits::kMiB;  // of a segment at a time
 
 }  // namespace
 
@@ -19,6 +19,13 @@ const Hole* PartitionLog::hole_at(Offset offset) const {
     if (offset >= h.from && (offset < h.to || (h.to == h.from && !h.accepted))) return &h;
   }
   return nullptr;
+}
+
+/// What a read answers that got nothing: an error of the moment as it is, anything else counted and logged.
+Error PartitionLog::unreadable(Offset offset, Error why) {
+  if (why.code == Errc::corrupt) return corrupt_at(offset, std::move(why.detail));
+  log_error("read.failed", "{} offset {}: {}", folder(), offset.value(), why.detail);
+  return why;
 }
 
 Error PartitionLog::corrupt_at(Offset offset, std::string what) {
@@ -44,7 +51,7 @@ Task<Result<ReadResult>> PartitionLog::read(Offset from, ReadLimits limits) {
     read_hot(from, limits, out);
     co_return out;
   }
-  auto done = co_await read_cold(from, limits, out);
+  auto done = co_await read_cold(limits, out);
   if (removed_ || closed_) co_return std::unexpected(usable().error());
   if (from < log_start_) {  // deleted while it was read
     co_return fail(Errc::offset_out_of_range, fmt::format("offset {}; valid: {} to {}", from.value(), log_start_.value(), high_watermark_.value()));
@@ -69,99 +76,7 @@ void PartitionLog::read_hot(Offset from, const ReadLimits& limits, ReadResult& i
   }
 }
 
-Task<Result<std::shared_ptr<SegmentIndex>>> PartitionLog::rebuild_index(Offset base, Offset next_base) {
-  // Derived data: a lost or damaged index is made anew from the batches, and a damaged batch shows here.
-  auto found = std::ranges::find(sealed_, base, &SealedSegment::base);
-  if (found == sealed_.end()) co_return fail(Errc::offset_out_of_range, "the segment was removed");
-  ColdReader::Source source{key_of(base), segment_path(folder(), base, "log"), static_cast<std::uint32_t>(found->bytes)};
-  auto index = std::make_shared<SegmentIndex>(base);
-  std::uint32_t at = 0;
-  while (at + batch_layout::kHeaderBytes <= source.end && index->next() < next_base) {
-    auto head = co_await shard_.cold.read(source, at, batch_layout::kHeaderBytes, true);
-    if (!head || head->length < batch_layout::kHeaderBytes) break;
-    auto header = read_batch_header(head->bytes(), limits::kMessageBytesCeiling);
-    // The planted decoder bug, as in scan_segment().
-    if (planted(PlantedBug::decoder_length) && header) static_cast<void>(batch_crc(Bytes{head->bytes().data(), header->total_bytes()}));
-    if (!header || !header->offsets_make_sense() || header->base_offset != index->next() || at + header->total_bytes() > source.end) break;
-    auto batch = co_await shard_.cold.read(source, at, static_cast<std::uint32_t>(header->total_bytes()), true);
-    if (!batch || batch->length < header->total_bytes() || batch_crc(batch->bytes()) != header->crc) break;
-    index->add(*header, batch->bytes(), last_append_ms_);
-    at += static_cast<std::uint32_t>(header->total_bytes());
-  }
-  if (index->next() == next_base) {
-    auto saved = co_await replace_file(shard_.runtime, segment_path(folder(), base, "idx"), index->encode(true, {}));
-    if (!saved) log_warn("segment.index_not_saved", "{}: {}", folder(), saved.error().detail);
-  }
-  co_return index;
-}
-
-Task<Result<std::shared_ptr<SegmentIndex>>> PartitionLog::index_of(Offset base) {
-  auto find = [&] { return std::ranges::find(sealed_, base, &SealedSegment::base); };
-  auto at = find();
-  if (at == sealed_.end()) co_return fail(Errc::offset_out_of_range, "the segment was removed");
-  if (at->index) co_return at->index;
-  Offset next_base = std::next(at) != sealed_.end() ? std::next(at)->base : open_.front()->base;
-  auto file = co_await read_whole_file(shard_.runtime, segment_path(folder(), base, "idx"), kIndexFileBytesMax);
-  auto decoded = file ? SegmentIndex::decode(file->bytes()) : Result<SegmentIndex::Decoded>{std::unexpected(file.error())};
-  std::shared_ptr<SegmentIndex> index;
-  if (decoded && decoded->sealed && decoded->index.base() == base &&
-      (decoded->index.next() == next_base || hole_at(decoded->index.next()))) {
-    index = std::make_shared<SegmentIndex>(std::move(decoded->index));
-  } else {
-    TAILRACE_CO_TRY(index, co_await rebuild_index(base, next_base));
-  }
-  at = find();
-  if (at == sealed_.end()) co_return fail(Errc::offset_out_of_range, "the segment was removed");
-  if (shard_.index_bytes > kIndexBytesMax) {
-    for (SealedSegment& other : sealed_) {
-      if (other.base == base || !other.index) continue;
-      shard_.index_bytes -= std::min<std::uint64_t>(shard_.index_bytes, other.index->memory_bytes());
-      other.index.reset();
-    }
-  }
-  // The segment ends where the next one begins, also in a file that failed and was never cut to its length.
-  if (index->next() == next_base) at->bytes = std::min<std::uint64_t>(at->bytes, index->covered());
-  if (!at->index) {
-    at->index = index;
-    shard_.index_bytes += index->memory_bytes();
-  }
-  co_return index;
-}
-
-/// Where to begin reading for `offset`: at a batch at or before it.
-Task<Result<PartitionLog::Location>> PartitionLog::locate(Offset offset) {
-  for (std::size_t i = 0; i < open_.size(); ++i) {
-    OpenSegment& s = *open_[open_.size() - 1 - i];
-    if (s.base > offset) continue;
-    if (i + 1 == open_.size() || s.base <= offset) {
-      Offset segment_end = i == 0 ? end_ : open_[open_.size() - i]->base;
-      // Bytes behind the last whole synced block are served from the hot tail.
-      std::uint32_t readable = s.synced;
-      Location at{{key_of(s.base), segment_path(folder(), s.base, "log"), readable}, s.index.position_before(offset), s.base, segment_end};
-      co_return at;
-    }
-  }
-  auto after = std::ranges::upper_bound(sealed_, offset, {}, &SealedSegment::base);
-  if (after == sealed_.begin()) co_return std::unexpected(corrupt_at(offset, "no segment holds it"));
-  Offset base = std::prev(after)->base;
-  TAILRACE_CO_TRY(auto index, co_await index_of(base));
-  auto found = std::ranges::find(sealed_, base, &SealedSegment::base);
-  if (found == sealed_.end()) co_return fail(Errc::offset_out_of_range, "the segment was removed");
-  Offset segment_end = std::next(found) != sealed_.end() ? std::next(found)->base : open_.front()->base;
-  Location at{{key_of(base), segment_path(folder(), base, "log"), static_cast<std::uint32_t>(found->bytes)}, index->position_before(offset), base, segment_end};
-  co_return at;
-}
-
-bool PartitionLog::grown_since(const Location& at) const {
-  for (const auto& s : open_) {
-    if (s->base == at.segment) return s->synced > at.source.end;
-  }
-  auto sealed = std::ranges::find(sealed_, at.segment, &SealedSegment::base);
-  return sealed != sealed_.end() && sealed->bytes > at.source.end;
-}
-
-Task<Result<void>> PartitionLog::read_cold(Offset from, ReadLimits limits, ReadResult& into) {
-  bool sequential = from == Offset{0} || from == log_start_ || last_cold_next_ == from;
+Task<Result<void>> PartitionLog::read_cold(ReadLimits limits, ReadResult& into) {
   std::size_t bytes = 0;
   while (into.next < hot_begin() && into.next < high_watermark_) {
     if (const Hole* hole = hole_at(into.next)) {
@@ -169,58 +84,25 @@ Task<Result<void>> PartitionLog::read_cold(Offset from, ReadLimits limits, ReadR
       into.next = hole->to;
       continue;
     }
-    TAILRACE_CO_TRY(Location at, co_await locate(into.next));
-    std::optional<Offset> expected;
-    bool whole_segment = false;
-    while (at.position + batch_layout::kHeaderBytes <= at.source.end) {
-      TAILRACE_CO_TRY(Slice rest, co_await shard_.cold.chunk_rest(at.source, at.position, sequential));
-      if (rest.length < batch_layout::kHeaderBytes) {
-        TAILRACE_CO_TRY(rest, co_await shard_.cold.read(at.source, at.position, batch_layout::kHeaderBytes, sequential));
-      }
-      auto header = read_batch_header(rest.bytes(), limits::kMessageBytesCeiling);
-      bool in_place = header && (!expected || header->base_offset == *expected) && header->last_offset_delta >= 0 &&
-                      header->base_offset >= at.segment && at.position + header->total_bytes() <= at.source.end;
-      if (!in_place && grown_since(at)) break;  // written further, and evicted, while this read waited: look again
-      if (!in_place) co_return std::unexpected(corrupt_at(into.next, fmt::format("segment {} position {}: no batch where one belongs", at.segment.value(), at.position)));
-      auto total = static_cast<std::uint32_t>(header->total_bytes());
-      if (header->next_offset() > into.next) {
-        if (header->base_offset > into.next) co_return std::unexpected(corrupt_at(into.next, fmt::format("segment {} position {}: offset {} comes next", at.segment.value(), at.position, header->base_offset.value())));
-        bool first = into.batches.empty();
-        if (!first && (bytes + total > limits.bytes_max || into.batches.size() >= limits.batches_max)) {
-          last_cold_next_ = into.next;
-          co_return Result<void>{};
-        }
-        Slice batch = rest.length >= total ? rest.part(0, total) : Slice{};
-        if (batch.length == 0) {
-          TAILRACE_CO_TRY(batch, co_await shard_.cold.read(at.source, at.position, total, sequential));
-        }
-        if (batch.length < total || batch_crc(batch.bytes()) != header->crc) {
-          shard_.cold.forget(at.source.key);  // a second look goes to the device again
-          TAILRACE_CO_TRY(batch, co_await shard_.cold.read(at.source, at.position, total, false));
-          if (batch.length < total || batch_crc(batch.bytes()) != header->crc) {
-            co_return std::unexpected(corrupt_at(into.next, fmt::format("segment {} position {}: checksum", at.segment.value(), at.position)));
-          }
-        }
-        if (header->next_offset() > high_watermark_) {
-          // The base offset lies outside the checksum. An empty answer below the high watermark would be asked for for ever.
-          if (first) co_return std::unexpected(corrupt_at(into.next, fmt::format("segment {} position {}: a batch ends behind the high watermark", at.segment.value(), at.position)));
-          co_return Result<void>{};
-        }
-        bytes += total;
-        into.next = header->next_offset();
-        into.batches.push_back(std::move(batch));
-      }
-      expected = header->next_offset();
-      at.position += total;
-      if (*expected >= hot_begin() || removed_) break;
-      whole_segment = *expected == at.segment_end;
-      if (whole_segment) break;
+    std::size_t room = limits.bytes_max > bytes ? limits.bytes_max - bytes : 1;
+    TAILRACE_CO_TRY(BlockRun run, co_await read_blocks(into.next, static_cast<std::uint32_t>(std::min<std::size_t>(room, kRunBytes))));
+    BatchWalk walk{run.bytes, run.begin, run.good_end, run.base, terms_, BatchWalk::Checksums::taken};
+    Offset before = into.next;
+    for (;;) {
+      auto header = walk.next();
+      if (!header) co_return std::unexpected(corrupt_at(into.next, fmt::format("segment {} position {}: {}", run.segment.value(), walk.position(), header.error().detail)));
+      if (!*header) break;
+      if ((*header)->next_offset() <= into.next) continue;
+      if ((*header)->next_offset() > high_watermark_) co_return Result<void>{};
+      std::size_t total = (*header)->total_bytes();
+      bool first = into.batches.empty();
+      if (!first && (bytes + total > limits.bytes_max || into.batches.size() >= limits.batches_max)) co_return Result<void>{};
+      bytes += total;
+      into.next = (*header)->next_offset();
+      into.batches.push_back(walk.batch());
     }
-    last_cold_next_ = into.next;
-    if (removed_ || into.next >= hot_begin()) break;
-    if (!whole_segment && !hole_at(into.next) && !grown_since(at)) {
-      co_return std::unexpected(corrupt_at(into.next, fmt::format("segment {} ends at position {}", at.segment.value(), at.position)));
-    }
+    if (run.error) co_return std::unexpected(unreadable(into.next, *std::move(run.error)));
+    if (into.next == before && into.next < hot_begin()) co_return std::unexpected(corrupt_at(into.next, fmt::format("segment {} ends before it", run.segment.value())));
   }
   if (into.batches.empty() && into.next >= hot_begin() && into.next < high_watermark_) read_hot(into.next, limits, into);
   co_return Result<void>{};
@@ -258,22 +140,17 @@ Task<Result<std::optional<OffsetAtTime>>> PartitionLog::find_time_on_disk(std::i
       if (index.error().code == Errc::offset_out_of_range) continue;
       co_return std::unexpected(index.error());
     }
-    auto position = (*index)->position_at_time(time_ms);
-    if (!position) continue;
-    auto found = std::ranges::find(sealed_, base, &SealedSegment::base);
-    if (found == sealed_.end()) continue;
-    ColdReader::Source source{key_of(base), segment_path(folder(), base, "log"), static_cast<std::uint32_t>(found->bytes)};
-    TAILRACE_CO_TRY(auto hit, co_await scan_for_time(source, *position, time_ms));
+    auto block = (*index)->block_at_time(time_ms);
+    if (!block) continue;
+    TAILRACE_CO_TRY(auto hit, co_await scan_for_time((*index)->block(*block).first, (*index)->next(), time_ms));
     if (hit) co_return hit;
   }
   for (std::size_t i = 0; i < open_.size(); ++i) {
     const OpenSegment& s = *open_[i];
-    auto position = s.index.position_at_time(time_ms);
-    if (!position) continue;
-    ColdReader::Source source{key_of(s.base), segment_path(folder(), s.base, "log"), s.synced};
-    if (!hot_.empty() && hot_.front().segment == s.base) source.end = std::min(source.end, hot_.front().position);
-    if (*position < source.end) {
-      TAILRACE_CO_TRY(auto hit, co_await scan_for_time(source, *position, time_ms));
+    auto block = s.index.block_at_time(time_ms);
+    if (!block) continue;
+    if (s.index.block(*block).begin < disk_end(s)) {
+      TAILRACE_CO_TRY(auto hit, co_await scan_for_time(s.index.block(*block).first, s.index.next(), time_ms));
       if (hit) co_return hit;
     }
     break;  // the rest is in memory
@@ -281,13 +158,25 @@ Task<Result<std::optional<OffsetAtTime>>> PartitionLog::find_time_on_disk(std::i
   co_return std::optional<OffsetAtTime>{};
 }
 
-Task<Result<std::optional<OffsetAtTime>>> PartitionLog::scan_for_time(ColdReader::Source source, std::uint32_t at, std::int64_t time_ms) {
-  while (at + batch_layout::kHeaderBytes <= source.end) {
-    TAILRACE_CO_TRY(Slice head, co_await shard_.cold.read(source, at, batch_layout::kHeaderBytes, false));
-    auto header = read_batch_header(head.bytes(), limits::kMessageBytesCeiling);
-    if (!header) co_return std::unexpected(corrupt_at(source.key.base, fmt::format("segment {} position {}: {}", source.key.base.value(), at, header.error().detail)));
-    if (header->max_timestamp >= time_ms && header->next_offset() > log_start_) co_return OffsetAtTime{header->base_offset, header->max_timestamp};
-    at += static_cast<std::uint32_t>(header->total_bytes());
+/// Over [from, to), as far as it is not in memory.
+Task<Result<std::optional<OffsetAtTime>>> PartitionLog::scan_for_time(Offset from, Offset to, std::int64_t time_ms) {
+  from = std::max(from, log_start_);
+  while (from < std::min(to, hot_begin())) {
+    auto run = co_await read_blocks(from, limits::kIndexInterval);
+    if (!run && run.error().code == Errc::offset_out_of_range) co_return std::optional<OffsetAtTime>{};  // deleted meanwhile
+    if (!run) co_return std::unexpected(run.error());
+    BatchWalk walk{run->bytes, run->begin, run->good_end, run->base, terms_, BatchWalk::Checksums::taken};
+    for (;;) {
+      auto header = walk.next();
+      if (!header) co_return std::unexpected(corrupt_at(walk.next_offset(), header.error().detail));
+      if (!*header) break;
+      bool found = (*header)->max_timestamp >= time_ms && (*header)->next_offset() > log_start_ && (*header)->next_offset() <= high_watermark_;
+      if (found) co_return OffsetAtTime{(*header)->base_offset, (*header)->max_timestamp};
+    }
+    if (run->error) co_return std::unexpected(unreadable(walk.next_offset(), *std::move(run->error)));
+    if (run->end == 0) break;  // in memory by now
+    if (walk.next_offset() <= from) co_return std::unexpected(corrupt_at(from, fmt::format("segment {} ends before it", run->segment.value())));
+    from = walk.next_offset();
   }
   co_return std::optional<OffsetAtTime>{};
 }

@@ -8,6 +8,7 @@
 #include "base/planted.h"
 #include "log/partition_log.h"
 #include "log/segment_files.h"
+#include "log/term_history.h"
 
 namespace tailrace::broker::log {
 namespace {
@@ -100,8 +101,7 @@ class Replay {
       case FrameType::term_start:
         s.term = std::max(s.term, h.term);
         s.sub = h.sub;
-        if (s.terms.empty() || s.terms.back().term < h.term) s.terms.push_back({h.term, h.base_offset, h.sub});
-        if (s.terms.size() > kTermsMax) s.terms.erase(s.terms.begin());
+        note_term(s.terms, {h.term, h.base_offset, h.sub});
         return;
       case FrameType::truncate:
         truncate(p, h);
@@ -205,7 +205,7 @@ Task<Result<SlotHeader>> read_slot_header(io::File& file) {
   std::optional<Error> refused;
   std::uint64_t places[2] = {0, size >= 2 * limits::kWalBlock ? align_down(size) - limits::kWalBlock : 0};
   for (int i = 0; i < 2; ++i) {
-    auto got = co_await read_direct(file, block.bytes(), places[i]);
+    auto got = co_await io::read_up_to(file, block.bytes(), places[i]);
     if (!got) {
       refused = got.error();
       continue;

@@ -54,25 +54,13 @@ std::optional<TopicId> parse_topic_id(std::string_view text) {
   return id;
 }
 
-Task<Result<std::size_t>> read_direct(io::File& file, MutableBytes into, std::uint64_t position) {
-  std::size_t done = 0;
-  while (done < into.size()) {
-    std::int64_t n = co_await io::FileOp{[&](io::Operation& op) { file.read(op, into.subspan(done), position + done); }};
-    if (n == -EINTR || n == -EAGAIN) continue;
-    if (n < 0) co_return std::unexpected(io::error_of(n, "read"));
-    done += static_cast<std::size_t>(n);
-    if (n == 0 || done % io::kDirectAlignment != 0) break;
-  }
-  co_return done;
-}
-
 Task<Result<Slice>> read_whole_file(io::Runtime& runtime, std::string path, std::size_t bytes_max) {
   io::OpenOptions options{.direct = true};
   TAILRACE_CO_TRY(auto file, co_await runtime.files.open(path, options));
   TAILRACE_CO_TRY(std::uint64_t size, file->size());
   if (size > bytes_max) co_return fail(Errc::too_large, path);
   Buffer buffer = Buffer::allocate(align_up(static_cast<std::size_t>(size) + 1), io::kDirectAlignment);
-  TAILRACE_CO_TRY(std::size_t got, co_await read_direct(*file, buffer.bytes(), 0));
+  TAILRACE_CO_TRY(std::size_t got, co_await io::read_up_to(*file, buffer.bytes(), 0));
   co_return Slice{std::move(buffer), 0, got};
 }
 

@@ -22,9 +22,6 @@ namespace tailrace::broker::log {
 [[nodiscard]] std::optional<Offset> parse_segment_name(std::string_view name, std::string_view extension);
 [[nodiscard]] std::optional<TopicId> parse_topic_id(std::string_view text);
 
-/// Reads from a direct file until `into` is full or the file ends; answers the count. A count that is no multiple of the
-/// block size is the end: the device would refuse to go on from there.
-Task<Result<std::size_t>> read_direct(io::File& file, MutableBytes into, std::uint64_t position);
 /// Reads past the page cache. Errors: not_found, too_large, io_error, descriptors_exhausted.
 Task<Result<Slice>> read_whole_file(io::Runtime& runtime, std::string path, std::size_t bytes_max);
 /// Writes `path`.tmp, syncs it, renames it over `path`. The folder is not synced: old or new are both right afterwards.

@@ -42,37 +42,23 @@ std::optional<std::int64_t> SegmentIndex::max_time() const {
   return max_time_;
 }
 
-std::uint32_t SegmentIndex::position_before(Offset offset) const {
-  std::int64_t wanted = offset - base_;
-  auto after = std::ranges::upper_bound(entries_, wanted, {}, [](const IndexEntry& e) { return std::int64_t{e.offset_delta}; });
-  return after == entries_.begin() ? 0 : std::prev(after)->position;
+SegmentIndex::Block SegmentIndex::block(std::size_t i) const {
+  const IndexEntry& e = entries_[i];
+  return {base_ + e.offset_delta, e.position, i + 1 < entries_.size() ? entries_[i + 1].position : covered_, e.block_crc};
 }
 
-std::optional<std::uint32_t> SegmentIndex::position_at_time(std::int64_t time_ms) const {
+std::size_t SegmentIndex::block_of(Offset offset) const {
+  std::int64_t wanted = offset - base_;
+  auto after = std::ranges::upper_bound(entries_, wanted, {}, [](const IndexEntry& e) { return std::int64_t{e.offset_delta}; });
+  return after == entries_.begin() ? 0 : static_cast<std::size_t>(after - entries_.begin()) - 1;
+}
+
+std::optional<std::size_t> SegmentIndex::block_at_time(std::int64_t time_ms) const {
   if (entries_.empty() || max_time_ < time_ms) return std::nullopt;
   std::uint32_t wanted = delta_of(time_ms, base_time_);
   auto found = std::ranges::lower_bound(entries_, wanted, {}, &IndexEntry::max_time_delta);
   // Saturated entries cannot be told apart: the scan goes on from the first of them.
-  return found == entries_.end() ? entries_.back().position : found->position;
-}
-
-std::uint32_t SegmentIndex::cut_to_block_before(std::uint32_t position) {
-  while (!entries_.empty() && entries_.back().position >= position) entries_.pop_back();
-  if (entries_.empty()) {
-    *this = SegmentIndex{base_};
-    return 0;
-  }
-  IndexEntry block = entries_.back();
-  entries_.pop_back();
-  covered_ = block.position;
-  next_ = base_ + block.offset_delta;
-  if (entries_.empty()) {
-    *this = SegmentIndex{base_};
-  } else {
-    std::uint32_t delta = entries_.back().max_time_delta;
-    if (delta != kSaturated) max_time_ = base_time_ + delta;
-  }
-  return covered_;
+  return found == entries_.end() ? entries_.size() - 1 : static_cast<std::size_t>(found - entries_.begin());
 }
 
 std::vector<std::byte> SegmentIndex::encode(bool sealed, Bytes extra) const {
@@ -136,7 +122,8 @@ Result<SegmentIndex::Decoded> SegmentIndex::decode(Bytes bytes) {
     if (!ordered || e.position >= index.covered_) return fail(Errc::corrupt, "index: entries out of order");
     index.entries_.push_back(e);
   }
-  bool sane = index.base_.value() >= 0 && index.next_ >= index.base_ && (index.covered_ == 0) == index.entries_.empty();
+  bool sane = index.base_.value() >= 0 && index.next_ >= index.base_ && (index.covered_ == 0) == index.entries_.empty() &&
+              (index.entries_.empty() || index.entries_.back().offset_delta < index.next_ - index.base_);
   if (!sane) return fail(Errc::corrupt, "index: a field is out of range");
   out.extra.assign(at, at + extra);
   return out;

@@ -42,14 +42,18 @@ class SegmentIndex {
   [[nodiscard]] const std::vector<IndexEntry>& entries() const { return entries_; }
   [[nodiscard]] std::size_t memory_bytes() const { return entries_.capacity() * sizeof(IndexEntry); }
 
-  /// Position of a batch at or before the one that holds `offset`; scan on from there.
-  [[nodiscard]] std::uint32_t position_before(Offset offset) const;
-  /// Position of the first block whose running maximum reaches `time_ms`; none: no record of the segment does.
-  [[nodiscard]] std::optional<std::uint32_t> position_at_time(std::int64_t time_ms) const;
-
-  /// Forgets everything from the block that holds `position` on; answers where a scan has to go on. The running maximum
-  /// before that block stays exact.
-  std::uint32_t cut_to_block_before(std::uint32_t position);
+  struct Block {
+    Offset first{};           // base offset of its first batch
+    std::uint32_t begin = 0;  // bytes of the segment
+    std::uint32_t end = 0;
+    std::uint32_t crc = 0;    // of all of them
+  };
+  [[nodiscard]] std::size_t blocks() const { return entries_.size(); }
+  [[nodiscard]] Block block(std::size_t i) const;
+  /// The block that holds `offset`, or the last one before it. The index has blocks.
+  [[nodiscard]] std::size_t block_of(Offset offset) const;
+  /// The first block whose running maximum reaches `time_ms`; none: no record of the segment does.
+  [[nodiscard]] std::optional<std::size_t> block_at_time(std::int64_t time_ms) const;
 
   /// As stored in .idx. `extra`: a derived-state snapshot at next(), for a segment that is still written to.
   [[nodiscard]] std::vector<std::byte> encode(bool sealed, Bytes extra) const;

@@ -75,6 +75,7 @@ struct ShardLogStats {
   std::uint64_t hot_reads = 0;
   std::uint64_t cold_reads = 0;           // device reads
   std::uint64_t cold_read_bytes = 0;
+  std::uint64_t refused_blocks = 0;       // blocks of segments that the device did not read, each time
   std::uint64_t corrupt_reads = 0;
   std::uint64_t open_files = 0;           // now
   std::uint64_t free_bytes = 0;           // of the file system, when last looked at

@@ -76,15 +76,52 @@ AtRest small_log(std::uint64_t seed, Rest rest) {
   return out;
 }
 
-DamageSweep flip_bits(const AtRest& log, std::string_view part, std::uint64_t stride, std::uint64_t seed) {
+namespace {
+
+void flip(const AtRest& log, const std::string& path, std::uint64_t at, int bit, std::uint64_t seed, DamageSweep& sweep) {
+  sim::DiskImage image = log.image;
+  image.flip_bit(path, at, bit);
+  judge_damage(log, image, fmt::format("{} byte {} bit {}", path, at, bit), seed, sweep);
+}
+
+}  // namespace
+
+DamageSweep flip_bits(const AtRest& log, std::string_view part, std::uint64_t stride, std::uint64_t seed, Bits bits) {
   DamageSweep sweep;
   for (const auto& path : log.image.paths(part)) {
     std::uint64_t size = log.image.file(path).size();
+    if (bits == Bits::every) {  // what is allocated ahead holds nothing, block after block
+      std::vector<std::byte> bytes = log.image.file(path).bytes();
+      while (size > limits::kWalBlock && std::ranges::all_of(Bytes{bytes}.subspan(size - limits::kWalBlock, limits::kWalBlock), [](std::byte b) { return b == std::byte{0}; })) {
+        size -= limits::kWalBlock;
+      }
+    }
     for (std::uint64_t at = seed % stride; at < size; at += stride) {
-      int bit = static_cast<int>((at * 5 + seed) % 8);
-      sim::DiskImage image = log.image;
-      image.flip_bit(path, at, bit);
-      judge_damage(log, image, fmt::format("{} byte {} bit {}", path, at, bit), seed, sweep);
+      if (bits == Bits::one) {
+        flip(log, path, at, static_cast<int>((at * 5 + seed) % 8), seed, sweep);
+      } else {
+        for (int bit = 0; bit < 8; ++bit) flip(log, path, at, bit, seed, sweep);
+      }
+    }
+  }
+  return sweep;
+}
+
+DamageSweep flip_batch_fronts(const AtRest& log, std::size_t stride, std::uint64_t seed) {
+  DamageSweep sweep;
+  std::size_t number = 0;
+  for (const auto& path : log.image.paths("/topics/")) {
+    if (!path.ends_with(".log")) continue;
+    std::vector<std::byte> bytes = log.image.file(path).bytes();
+    for (std::size_t at = 0; at < bytes.size();) {
+      auto header = read_batch_header(Bytes{bytes}.subspan(at), limits::kMessageBytesCeiling);
+      if (!header) break;  // what is allocated behind the last batch
+      if (number++ % stride == 0) {
+        for (std::size_t byte = 0; byte < batch_layout::kCrc; ++byte) {
+          for (int bit = 0; bit < 8; ++bit) flip(log, path, at + byte, bit, seed, sweep);
+        }
+      }
+      at += header->total_bytes();
     }
   }
   return sweep;

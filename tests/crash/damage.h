@@ -28,8 +28,12 @@ struct DamageSweep {
   std::uint64_t noticed = 0;  // an error at start, a damaged partition, a corrupt frame, or a repaired copy
   std::uint64_t cut = 0;      // counted as torn, where that is allowed
 };
-/// One bit, at every `stride`-th byte of every file whose path contains `part`; the bit follows from the position.
-[[nodiscard]] DamageSweep flip_bits(const AtRest& log, std::string_view part, std::uint64_t stride, std::uint64_t seed);
+/// One bit, at every `stride`-th byte of every file whose path contains `part`; the bit follows from the position, or each
+/// bit in turn.
+enum class Bits { one, every };
+[[nodiscard]] DamageSweep flip_bits(const AtRest& log, std::string_view part, std::uint64_t stride, std::uint64_t seed, Bits bits = Bits::one);
+/// Every bit of the 17 bytes that lie outside a batch's own checksum, of every `stride`-th batch in a segment.
+[[nodiscard]] DamageSweep flip_batch_fronts(const AtRest& log, std::size_t stride, std::uint64_t seed);
 /// Sectors zeroed, sectors unreadable, files truncated at each 4 KiB, files deleted, older versions restored.
 [[nodiscard]] DamageSweep lose_sectors(const AtRest& log, std::uint64_t seed);
 [[nodiscard]] DamageSweep lose_files(const AtRest& log, std::uint64_t seed);

@@ -18,7 +18,7 @@ std::string text(const std::vector<std::string>& violations) {
   for (const auto& violation : violations) out += "  " + violation + "\n";
   return out;
 }
-/// 1: every byte of every file. The ordinary check looks at every seventeenth of a WAL file and every third of the rest.
+/// Every byte of every file, and every bit of a partition's. The ordinary check looks at some.
 bool thorough() { return std::getenv("TAILRACE_SWEEP") != nullptr; }
 
 // Item 1, small: a commit cut at every byte, over zeros as in a new file and over frames of an earlier use; and at every
@@ -53,7 +53,7 @@ TEST(TornCommit, TenThousandSeededSubsetsOfItsSectorsAreWholeOrGone) {
   EXPECT_EQ(sweep.judged, 10'000u);
 }
 
-// Item 6. On a quiet log nothing is exempt: not one record may be missing without a word. (Segments: open_test.cc.)
+// Item 6. On a quiet log nothing is exempt: not one record may be missing without a word.
 TEST(Damage, OneBitInTheWalOrACheckpointIsNoticedOrHarmless) {
   for (auto rest : {Rest::quiet, Rest::stopped}) {
     AtRest log = small_log(1, rest);
@@ -65,6 +65,21 @@ TEST(Damage, OneBitInTheWalOrACheckpointIsNoticedOrHarmless) {
       EXPECT_TRUE(rest_of.violations.empty()) << part << "\n" << text(rest_of);
       EXPECT_GT(rest_of.noticed, 0u) << part;
     }
+  }
+}
+// Sealed segments, the one still written to, their indexes and snapshots. A batch's front, the leader epoch among it, lies
+// outside its checksum: every bit of it is tried.
+TEST(Damage, OneBitInAPartitionsFilesIsNoticedOrHarmless) {
+  for (auto rest : {Rest::quiet, Rest::stopped}) {
+    AtRest log = small_log(1, rest);
+    ASSERT_TRUE(log.oracle.violations.empty()) << text(log.oracle.violations);
+    DamageSweep fronts = flip_batch_fronts(log, thorough() ? 1 : 5, 1);
+    EXPECT_TRUE(fronts.violations.empty()) << text(fronts);
+    EXPECT_GE(fronts.judged, 3 * 8 * batch_layout::kCrc);
+    EXPECT_GT(fronts.noticed, 0u);
+    DamageSweep files = flip_bits(log, "/topics/", thorough() ? 1 : 29, 2, thorough() ? Bits::every : Bits::one);
+    EXPECT_TRUE(files.violations.empty()) << text(files);
+    EXPECT_GT(files.noticed, 0u);
   }
 }
 // And right after a crash the newest commits may be cut, if that is counted.

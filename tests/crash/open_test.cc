@@ -28,18 +28,5 @@ TEST(Open, AFullDiskRefusesAndGoesOnWhenSpaceReturns) {
   }
 }
 
-// Item 6: the leader epoch of a batch lies outside its checksum.
-TEST(Open, OneBitInASegmentIsNoticedOrHarmless) {
-  for (auto rest : {Rest::quiet, Rest::stopped}) {
-    AtRest log = small_log(1, rest);
-    ASSERT_TRUE(log.oracle.violations.empty()) << text(log.oracle.violations);
-    for (const char* part : {"/topics/"}) {
-      DamageSweep rest_of = flip_bits(log, part, 23, 1);
-      EXPECT_TRUE(rest_of.violations.empty()) << part << "\n" << text(rest_of);
-      EXPECT_GT(rest_of.judged, 0u) << part;
-      EXPECT_GT(rest_of.noticed, 0u) << part;
-    }
-  }
-}
 }  // namespace
 }  // namespace tailrace::broker::crash

@@ -86,13 +86,14 @@ TEST(SegmentIndex, LookUpsAgreeWithAScan) {
   for (int i = 0; i < 2'000; ++i) {
     Offset offset{100 + static_cast<std::int64_t>(random.below(static_cast<std::uint64_t>(at.value() - 100)))};
     auto holder = std::ranges::find_if(batches, [&](const auto& b) { return b.first.next_offset() > offset; });
-    EXPECT_LE(decoded->index.position_before(offset), holder->second);
-    EXPECT_GT(decoded->index.position_before(offset) + 2 * limits::kIndexInterval, holder->second);
+    SegmentIndex::Block block = decoded->index.block(decoded->index.block_of(offset));
+    EXPECT_LE(block.begin, holder->second);
+    EXPECT_GT(block.end, holder->second);
     auto time = static_cast<std::int64_t>(random.below(1'100'000));
     auto first = std::ranges::find_if(batches, [&](const auto& b) { return b.first.max_timestamp >= time; });
-    auto position = decoded->index.position_at_time(time);
-    EXPECT_EQ(position.has_value(), first != batches.end());
-    if (position) EXPECT_LE(*position, first->second);
+    auto at_time = decoded->index.block_at_time(time);
+    EXPECT_EQ(at_time.has_value(), first != batches.end());
+    if (at_time) EXPECT_LE(decoded->index.block(*at_time).begin, first->second);
   }
 }
 

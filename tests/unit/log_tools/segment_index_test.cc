@@ -70,7 +70,7 @@ RC_GTEST_PROP(SegmentIndexProperty, ALookUpByOffsetLandsBeforeTheBatchAndNear, (
   Model m = make_model(Offset{*rc::gen::inRange<std::int64_t>(0, 1'000'000)}, *rc::gen::inRange<std::size_t>(1, 60));
   for (int i = 0; i < 20; ++i) {
     Offset wanted = m.base + *rc::gen::inRange<std::int64_t>(0, m.batches.back().next - m.base);
-    std::uint32_t position = m.index.position_before(wanted);
+    std::uint32_t position = m.index.block(m.index.block_of(wanted)).begin;
     std::uint32_t place = place_of(m, wanted);
     RC_ASSERT(position <= place);
     RC_ASSERT(is_batch_start(m, position));
@@ -86,28 +86,37 @@ RC_GTEST_PROP(SegmentIndexProperty, ALookUpByTimeLandsBeforeTheFirstBatchThatRea
     auto wanted = *rc::gen::weightedOneOf<std::int64_t>({{8, rc::gen::inRange<std::int64_t>(999'000, 1'101'000)}, {1, rc::gen::just<std::int64_t>(10'000'000'000'000)},
                                                          {1, rc::gen::just<std::int64_t>(10'000'000'000'001)}, {1, rc::gen::just<std::int64_t>(0)}});
     auto first = std::ranges::find_if(m.batches, [&](const Added& a) { return a.max_time >= wanted; });
-    auto position = m.index.position_at_time(wanted);
-    RC_ASSERT(position.has_value() == (first != m.batches.end()));
-    if (!position) continue;
-    RC_ASSERT(is_batch_start(m, *position));
-    RC_ASSERT(*position <= first->position);
+    auto block = m.index.block_at_time(wanted);
+    RC_ASSERT(block.has_value() == (first != m.batches.end()));
+    if (!block) continue;
+    std::uint32_t position = m.index.block(*block).begin;
+    RC_ASSERT(is_batch_start(m, position));
+    RC_ASSERT(position <= first->position);
     // A maximum is stored from the first batch's timestamp on, in 32 bits: below it and above what saturates, blocks cannot be
     // told apart, and a scan goes on from the first of them.
     std::int64_t from = std::max<std::int64_t>(m.batches.front().max_time, 0);
     bool told_apart = wanted > from && first->max_time - from < std::int64_t{0xffffffff};
-    RC_ASSERT(!told_apart || first->position - *position < limits::kIndexInterval);
+    RC_ASSERT(!told_apart || first->position - position < limits::kIndexInterval);
   }
 }
 
 // Every block's checksum is that of the log's bytes from its entry to the next one's, or the scrubber would cry wolf.
 RC_GTEST_PROP(SegmentIndexProperty, BlockChecksumsAddUpToTheLog, ()) {
   Model m = make_model(Offset{0}, *rc::gen::inRange<std::size_t>(1, 60));
-  const auto& entries = m.index.entries();
   RC_ASSERT(m.index.covered() == m.log.size());
-  for (std::size_t i = 0; i < entries.size(); ++i) {
-    std::size_t end = i + 1 < entries.size() ? entries[i + 1].position : m.log.size();
-    RC_ASSERT(entries[i].block_crc == crc32c(Bytes{m.log}.subspan(entries[i].position, end - entries[i].position)));
+  std::uint32_t at = 0;
+  Offset first = m.base;
+  for (std::size_t i = 0; i < m.index.blocks(); ++i) {
+    SegmentIndex::Block block = m.index.block(i);
+    RC_ASSERT(block.begin == at);
+    auto found = std::ranges::find(m.batches, block.begin, &Added::position);
+    RC_ASSERT(found != m.batches.end() && found->base == block.first);
+    RC_ASSERT(i == 0 || block.first > first);
+    RC_ASSERT(block.crc == crc32c(Bytes{m.log}.subspan(block.begin, block.end - block.begin)));
+    at = block.end;
+    first = block.first;
   }
+  RC_ASSERT(at == m.log.size());
 }
 
 // What was written is what is read, sealed or not, with the snapshot that goes along; one changed bit is always refused,
@@ -137,35 +146,11 @@ RC_GTEST_PROP(SegmentIndexProperty, ARoundTripKeepsEverythingAndABitFlipIsRefuse
   RC_ASSERT(!SegmentIndex::decode(Bytes{bytes}.first(length)).has_value());
 }
 
-// After a truncation the index is the one that the batches up to there would have given, once they are added again.
-RC_GTEST_PROP(SegmentIndexProperty, CutAndFilledAgainItIsAsIfNothingHadBeenThere, ()) {
-  Model m = make_model(Offset{0}, *rc::gen::inRange<std::size_t>(1, 60));
-  auto keep = *rc::gen::inRange<std::size_t>(0, m.batches.size());  // the cut lies before this batch
-  SegmentIndex wanted{m.base};
-  auto add = [&](SegmentIndex& into, const Added& a) {
-    BatchHeader header;
-    header.base_offset = a.base;
-    header.last_offset_delta = static_cast<std::int32_t>(a.next - a.base) - 1;
-    header.max_timestamp = a.max_time;
-    into.add(header, Bytes{m.log}.subspan(a.position, a.bytes), a.append_ms);
-  };
-  for (std::size_t i = 0; i < keep; ++i) add(wanted, m.batches[i]);
-  std::uint32_t from = m.index.cut_to_block_before(m.batches[keep].position);
-  RC_ASSERT(from <= m.batches[keep].position);
-  RC_ASSERT(m.index.covered() == from);
-  for (std::size_t i = 0; i < keep; ++i) {
-    if (m.batches[i].position >= from) add(m.index, m.batches[i]);
-  }
-  RC_ASSERT(m.index.entries() == wanted.entries());
-  RC_ASSERT(m.index.next() == wanted.next());
-  RC_ASSERT(m.index.covered() == wanted.covered());
-}
-
 // An empty index answers every question as a segment without records must.
 TEST(SegmentIndex, AnEmptyOneKnowsNothing) {
   SegmentIndex index{Offset{40}};
-  EXPECT_EQ(index.position_before(Offset{41}), 0U);
-  EXPECT_FALSE(index.position_at_time(0).has_value());
+  EXPECT_EQ(index.blocks(), 0U);
+  EXPECT_FALSE(index.block_at_time(0).has_value());
   EXPECT_FALSE(index.max_time().has_value());
   auto decoded = SegmentIndex::decode(index.encode(false, {}));
   ASSERT_TRUE(decoded);
