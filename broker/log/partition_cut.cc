@@ -11,6 +11,7 @@ namespace tailrace::broker::log {
 
 Task<Result<void>> PartitionLog::advance_log_start(Offset start) {
   TAILRACE_CO_TRY_VOID(usable());
+  Call call{*this};
   if (shard_.failed()) co_return std::unexpected(shard_.failure());
   // What is above the cut is gone, but for the caller; a start there would swallow what is appended next.
   if (truncating_) co_return fail(Errc::not_leader, "the log is being truncated");
@@ -57,6 +58,7 @@ Task<Result<std::uint64_t>> PartitionLog::drop_segments_below(Offset start) {
 
 Task<Result<RetentionOutcome>> PartitionLog::enforce_retention(WallTime now) {
   TAILRACE_CO_TRY_VOID(usable());
+  Call call{*this};
   RetentionOutcome out{.log_start = log_start_};
   if (truncating_ || (!options_.retention_time && !options_.retention_bytes)) co_return out;
   std::uint64_t total = stats().bytes;
@@ -84,6 +86,7 @@ Task<Result<RetentionOutcome>> PartitionLog::enforce_retention(WallTime now) {
 
 Task<Result<void>> PartitionLog::truncate_suffix(Offset end) {
   TAILRACE_CO_TRY_VOID(appendable(0));
+  Call call{*this};
   if (end >= end_) co_return Result<void>{};
   if (end < log_start_) co_return fail(Errc::offset_out_of_range, "below log start");
   if (truncating_) co_return fail(Errc::not_leader, "another truncation is running");
@@ -195,6 +198,7 @@ void cut_state(PartitionCheckpoint& state, Offset cut, Offset segment, std::uint
 
 Task<Result<void>> PartitionLog::skip_damage() {
   TAILRACE_CO_TRY_VOID(usable());
+  Call call{*this};
   if (shard_.failed()) co_return std::unexpected(shard_.failure());
   std::vector<Hole> open;
   for (const Hole& h : holes_) {

@@ -15,7 +15,7 @@ constexpr std::uint32_t kSaveInterval = 16 * limits::kMiB;   // of log between t
 }  // namespace
 
 PartitionLog::PartitionLog(ShardContext& shard, std::uint32_t number, PartitionId id, PartitionOptions options)
-    : shard_{shard}, number_{number}, id_{id}, options_{options}, advanced_{shard.runtime.executor}, lock_{shard.runtime.executor} {}
+    : shard_{shard}, number_{number}, id_{id}, options_{options}, advanced_{shard.runtime.executor}, calls_ended_{shard.runtime.executor}, lock_{shard.runtime.executor} {}
 
 PartitionLog::~PartitionLog() {
   TAILRACE_CHECK(!waiters_head_, "nobody waits for a partition that goes away");
@@ -277,6 +277,10 @@ std::uint64_t PartitionLog::evict(std::uint64_t bytes) {
   }
   shard_.stats.hot_bytes -= freed;
   return freed;
+}
+
+Task<void> PartitionLog::calls_ended() {
+  while (calls_ > 0) co_await calls_ended_.wait();
 }
 
 std::uint64_t PartitionLog::unsynced_bytes() const {

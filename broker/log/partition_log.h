@@ -84,6 +84,8 @@ class PartitionLog final : public Partition, public WalWriter::Listener {
   void mark_removed();
   Task<Result<void>> delete_files();   // after mark_removed() is durable
   Task<void> quiesce();                // no segment write is running afterwards
+  /// Waits for calls that wait for the disk or the WAL. After shut() or mark_removed() no new one begins to.
+  Task<void> calls_ended();
   bool flush_queued = false;           // the shard's: already in its queue
 
  private:
@@ -122,6 +124,18 @@ class PartitionLog final : public Partition, public WalWriter::Listener {
     std::uint32_t position = 0;
     std::vector<std::byte> bytes{};
     [[nodiscard]] std::uint32_t end() const { return position + static_cast<std::uint32_t>(bytes.size()); }
+  };
+  class Call {  // while it lives, the shard log does not go away
+   public:
+    explicit Call(PartitionLog& partition) : partition_{partition} { ++partition_.calls_; }
+    Call(const Call&) = delete;
+    Call& operator=(const Call&) = delete;
+    ~Call() {
+      if (--partition_.calls_ == 0) partition_.calls_ended_.notify_all();
+    }
+
+   private:
+    PartitionLog& partition_;
   };
   struct CommitWaiter : Runnable {
     Offset end{};
@@ -263,6 +277,8 @@ class PartitionLog final : public Partition, public WalWriter::Listener {
   CommitWaiter* waiters_head_ = nullptr;
   CommitWaiter* waiters_tail_ = nullptr;
   Notifier advanced_;
+  std::size_t calls_ = 0;
+  Notifier calls_ended_;
   AsyncLock lock_;                 // segment writes, sealing, truncation: one at a time
 };
 

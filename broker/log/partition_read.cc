@@ -51,6 +51,7 @@ Task<Result<ReadResult>> PartitionLog::read(Offset from, ReadLimits limits) {
     read_hot(from, limits, out);
     co_return out;
   }
+  Call call{*this};
   auto done = co_await read_cold(limits, out);
   if (removed_ || closed_) co_return std::unexpected(usable().error());
   if (from < log_start_) {  // deleted while it was read
@@ -109,6 +110,7 @@ Task<Result<void>> PartitionLog::read_cold(ReadLimits limits, ReadResult& into) 
 }
 
 Task<Result<std::optional<OffsetAtTime>>> PartitionLog::find_time(std::int64_t time_ms) {
+  Call call{*this};
   for (int attempt = 0;; ++attempt) {
     TAILRACE_CO_TRY_VOID(usable());
     // Batches may leave memory while the disk is searched: they are in neither half then, and it is searched again.

@@ -238,11 +238,26 @@ Task<void> ShardLogImpl::delete_removed(Entry entry, PartitionId id) {
   if (!reused && entry.partition) gone = co_await entry.partition->delete_files();
   else if (!reused) gone = co_await delete_partition_files(runtime_, options_.data_directory, id);
   else if (entry.partition) co_await entry.partition->quiesce();
+  if (entry.partition) co_await entry.partition->calls_ended();
   if (!gone) {
     log_warn("partition.files_left", "{}: {}", partition_folder(options_.data_directory, id), gone.error().detail);
     co_return;
   }
   std::erase_if(removed_, [&](const auto& r) { return r.first == entry.number; });
+}
+
+/// Openings, and calls that wait for the disk: they answer before what they work on goes away.
+Task<void> ShardLogImpl::calls_ended() {
+  std::vector<PartitionLogPtr> partitions = failed_partitions_;
+  std::vector<std::shared_ptr<Opening>> openings;
+  for (const auto& [id, entry] : entries_) {
+    if (entry.partition) partitions.push_back(entry.partition);
+    if (entry.opening) openings.push_back(entry.opening);
+  }
+  for (const auto& opening : openings) {
+    while (!opening->finished) co_await opening->done.wait();
+  }
+  for (const auto& partition : partitions) co_await partition->calls_ended();
 }
 
 Task<void> ShardLogImpl::close() {
@@ -272,6 +287,7 @@ Task<void> ShardLogImpl::close() {
   co_await cold_.drain();
   while (work_.posted) co_await yield_to(runtime_.executor);
   co_await wal_.close();
+  co_await calls_ended();
   co_await yield_to(runtime_.executor);  // those who were told run before the partitions go
   entries_.clear();
   failed_partitions_.clear();

@@ -73,6 +73,7 @@ class ShardLogImpl final : public ShardLog {
 
   [[nodiscard]] std::string folder() const { return shard_folder(options_.data_directory, options_.shard); }
   Task<Result<PartitionLogPtr>> open_entry(PartitionId id);
+  Task<void> calls_ended();
   Task<Result<void>> free_a_slot_before_start();
 
   // shard_upkeep.cc

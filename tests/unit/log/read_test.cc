@@ -323,6 +323,32 @@ TEST(Read, BehindAcceptedDamageReadsGoOn) {
   }
 }
 
+// Reads and openings that wait for the disk when the log closes are answered before what they read from goes away.
+TEST(Read, IsAnsweredWheneverTheLogCloses) {
+  for (int steps = 0; steps < 40; ++steps) {
+    ColdWorld w{40'000, 100};
+    w.reopen([](auto&) {});
+    struct Caller {
+      static Task<void> read(PartitionPtr p, int* answered) {
+        (void)co_await p->read(Offset{0}, {.bytes_max = 200'000});
+        ++*answered;
+      }
+      static Task<void> find(PartitionPtr p, int* answered) {
+        (void)co_await p->find_time(1'000);
+        ++*answered;
+      }
+    };
+    int answered = 0;
+    TaskScope scope;
+    scope.spawn(Caller::read(w.partition, &answered));
+    scope.spawn(Caller::find(w.partition, &answered));
+    for (int i = 0; i < steps; ++i) w.world.loop().step();
+    w.world.close();
+    EXPECT_EQ(answered, 2) << "after " << steps << " steps";
+    EXPECT_EQ(scope.running(), 0u);
+  }
+}
+
 // Term by term: a log written by many runs and truncated in between is read back whole, from the disk.
 TEST(Read, EpochsOfManyRunsAndTruncationsAreKnown) {
   ColdWorld w{30'000, 20};
