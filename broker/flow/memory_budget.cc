@@ -36,6 +36,7 @@ Result<void> MemoryPool::wait(Waiter& waiter) {
   waiter.linked = true;
   ++waiting_;
   serve();
+  if (waiting_ > 0 && on_wait) on_wait();
   return {};
 }
 
@@ -82,17 +83,17 @@ void MemoryPool::serve() {
 }
 
 MemoryBudget::MemoryBudget(std::uint64_t bytes, std::size_t waiters_max)
-    : pools_{{{"requests", bytes / 2, waiters_max}, {"replies", bytes / 5 * 2, waiters_max}, {"control", bytes / 10, waiters_max}}} {}
+    : pools_{{{"requests", bytes / 2, waiters_max}, {"replies", bytes / 5 * 2, waiters_max}, {"control", bytes / 10, waiters_max}, {"receiving", bytes / 4, waiters_max}}} {}
 
 std::uint64_t MemoryBudget::limit() const {
   std::uint64_t sum = 0;
-  for (const MemoryPool& pool : pools_) sum += pool.limit();
+  for (Pool which : {Pool::requests, Pool::replies, Pool::control}) sum += pool(which).limit();
   return sum;
 }
 
 std::uint64_t MemoryBudget::used() const {
   std::uint64_t sum = 0;
-  for (const MemoryPool& pool : pools_) sum += pool.used();
+  for (Pool which : {Pool::requests, Pool::replies, Pool::control}) sum += pool(which).used();
   return sum;
 }
 

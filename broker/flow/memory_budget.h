@@ -12,6 +12,7 @@
 #include <coroutine>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <string_view>
 #include <utility>
 
@@ -73,6 +74,8 @@ class MemoryPool {
   [[nodiscard]] std::uint64_t used() const { return used_; }
   [[nodiscard]] std::uint64_t used_max() const { return used_max_; }
   [[nodiscard]] std::size_t waiting() const { return waiting_; }
+  /// Called when somebody begins to wait; must only queue work.
+  std::function<void()> on_wait;
 
   /// Now or never. Errors: no_credit (in use; others wait first), too_large (more than the pool has), closed.
   [[nodiscard]] Result<Reservation> try_reserve(std::uint64_t bytes);
@@ -136,15 +139,16 @@ class MemoryPool::Acquire : private Waiter, private Runnable {
 inline MemoryPool::Acquire MemoryPool::acquire(Executor& executor, std::uint64_t bytes) { return Acquire{*this, executor, bytes}; }
 
 enum class Pool : std::uint8_t {
-  requests,  // frames being read and batches on their way into the log
-  replies,   // batches on their way to consumers
-  control,   // parsed control messages, a multiple of their bytes on the wire
+  requests,   // frames being read and batches on their way into the log
+  replies,    // batches on their way to consumers, and large answers from before they are made
+  control,    // parsed control messages, a multiple of their bytes on the wire
+  receiving,  // what of `requests` frames may hold that are not whole yet: who sends slowly leaves the other half to the rest
 };
-inline constexpr std::size_t kPoolCount = 3;
+inline constexpr std::size_t kPoolCount = 4;
 
 class MemoryBudget {
  public:
-  /// Shares of `bytes`: requests 50 %, replies 40 %, control 10 %.
+  /// Shares of `bytes`: requests 50 %, replies 40 %, control 10 %; receiving half of requests, and counted there.
   explicit MemoryBudget(std::uint64_t bytes, std::size_t waiters_max);
   [[nodiscard]] MemoryPool& pool(Pool which) { return pools_[static_cast<std::size_t>(which)]; }
   [[nodiscard]] const MemoryPool& pool(Pool which) const { return pools_[static_cast<std::size_t>(which)]; }

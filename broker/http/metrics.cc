@@ -183,7 +183,7 @@ void render_io(Page& page, const ShardMetrics& shard) {
   page.counter("tailrace_loop_sleeps_total", "Turns that slept first.", labels, static_cast<double>(shard.loop.sleeps));
   page.gauge("tailrace_memory_limit_bytes", "Of all pools.", labels, static_cast<double>(shard.status.memory_limit));
   for (const auto& [pool, bytes] : shard.memory_pools)
-    page.gauge("tailrace_memory_bytes", "In use.", {{"shard", index}, {"pool", pool}}, static_cast<double>(bytes));
+    page.gauge("tailrace_memory_bytes", "In use; receiving is a part of requests.", {{"shard", index}, {"pool", pool}}, static_cast<double>(bytes));
 }
 
 void render_listeners(Page& page, const NodeMetrics& node) {

@@ -13,6 +13,16 @@ namespace {
 
 constexpr Duration kEndDeadline = 2s;         // for the last error to reach a client that does not read
 constexpr Duration kDrainGrace = 500ms;       // after the last answer, for the client to close first
+// While others wait for memory: how long a half-read frame or a write may take, and how fast it must move beyond that.
+constexpr Duration kStallMax = 2s;
+constexpr std::uint64_t kStallBytesPerSecond = 256 * limits::kKiB;
+
+/// Holds nothing once it is handled.
+bool is_slight(const FrameReader::Frame& frame) {
+  using enum proto::FrameType;
+  auto type = frame.header.type;
+  return (type == credit || type == ping || type == pong || type == goodbye) && frame.control.size() <= limits::kKiB;
+}
 
 }  // namespace
 
@@ -22,7 +32,7 @@ Connection::Connection(Front& front, std::unique_ptr<io::Stream> stream)
   alarm_.fire = [](io::Timer* timer) noexcept { static_cast<Alarm*>(timer)->connection.on_alarm(); };
   memory_wait_.granted = [](flow::MemoryPool::Waiter* waiter, Result<flow::Reservation> outcome) noexcept {
     Connection& connection = static_cast<MemoryWait*>(waiter)->connection;
-    if (outcome) connection.held_ = *std::move(outcome);
+    if (outcome) connection.memory_wait_.held = *std::move(outcome);
     connection.memory_wait_.pool = nullptr;
     connection.reader_wake_.notify_all();
   };
@@ -39,6 +49,7 @@ Task<void> Connection::run() {
   arm();
   co_await read_loop();
   held_ = Held{};
+  receiving_ = Held{};
   frame_began_.reset();
   stop_subscriptions();
   while (calls_ > 0) co_await call_ended_.wait();
@@ -90,8 +101,13 @@ Task<bool> Connection::take_frames() {
           reader_.discard_payload();
           break;
         }
-        if (!try_reserve(flow::Pool::requests, *bytes)) {
-          bool held = co_await reserve(flow::Pool::requests, *bytes);
+        std::uint64_t half_read = std::min(*bytes, front_.service().memory().pool(flow::Pool::receiving).limit());
+        if (!try_reserve(flow::Pool::receiving, half_read, receiving_)) {
+          bool held = co_await reserve(flow::Pool::receiving, half_read, receiving_);
+          if (!held) co_return false;
+        }
+        if (!try_reserve(flow::Pool::requests, *bytes, held_)) {
+          bool held = co_await reserve(flow::Pool::requests, *bytes, held_);
           if (!held) co_return false;
         }
         reader_.admit();
@@ -102,14 +118,15 @@ Task<bool> Connection::take_frames() {
         ++frames_in_;
         last_frame_ = now();
         if (frame_began_) frame_began_ = last_frame_;  // the next frame's time begins here
-        if (!held_ && state_ != State::greeting) {
-          bool publish = frame.header.type == proto::FrameType::publish;
+        receiving_ = Held{};
+        bool publish = frame.header.type == proto::FrameType::publish;
+        if (!(held_ && publish) && state_ != State::greeting && !is_slight(frame)) {
           // A parsed message is larger than its bytes; one pool's half is the most one call may take.
-          std::uint64_t bytes = publish ? frame.payload.size() : frame.control.size() * kParsedBytesPerWireByte;
+          std::uint64_t bytes = kCallBytes + (publish ? frame.payload.size() : frame.control.size() * kParsedBytesPerWireByte);
           flow::Pool pool = publish ? flow::Pool::requests : flow::Pool::control;
           bytes = std::min(bytes, front_.service().memory().pool(pool).limit() / 2);
-          if (bytes > 0 && !try_reserve(pool, bytes)) {
-            bool held = co_await reserve(pool, bytes);
+          if (!try_reserve(pool, bytes, held_)) {
+            bool held = co_await reserve(pool, bytes, held_);
             if (!held) co_return false;
           }
         }
@@ -126,7 +143,9 @@ Task<bool> Connection::take_frames() {
   co_return false;
 }
 
-bool Connection::must_pause() const { return calls_ >= limits::kCallsInFlightPerConnectionMax || wire_.full(); }
+bool Connection::must_pause() const {
+  return calls_ >= limits::kCallsInFlightPerConnectionMax || large_answers_ >= kLargeAnswersMax || wire_.full() || wire_.crowded();
+}
 
 Task<bool> Connection::pause() {
   ++front_.count().reader_pauses;
@@ -135,14 +154,14 @@ Task<bool> Connection::pause() {
   co_return reading();
 }
 
-bool Connection::try_reserve(flow::Pool pool, std::uint64_t bytes) {
-  Result<Held> held = front_.service().memory().pool(pool).try_reserve(bytes);
-  if (!held) return false;
-  held_ = *std::move(held);
+bool Connection::try_reserve(flow::Pool pool, std::uint64_t bytes, Held& held) {
+  Result<Held> taken = front_.service().memory().pool(pool).try_reserve(bytes);
+  if (!taken) return false;
+  held = *std::move(taken);
   return true;
 }
 
-Task<bool> Connection::reserve(flow::Pool which, std::uint64_t bytes) {
+Task<bool> Connection::reserve(flow::Pool which, std::uint64_t bytes, Held& held) {
   ++front_.count().reader_pauses;
   frame_began_.reset();
   flow::MemoryPool& pool = front_.service().memory().pool(which);
@@ -159,7 +178,8 @@ Task<bool> Connection::reserve(flow::Pool which, std::uint64_t bytes) {
     memory_wait_.pool = nullptr;
     co_return false;
   }
-  if (!held_) {
+  held = std::exchange(memory_wait_.held, Held{});
+  if (!held) {
     end(Errc::shutting_down, "");
     co_return false;
   }
@@ -181,6 +201,21 @@ void Connection::cut() {
   wire_.cut();
   stop_subscriptions();
   reader_wake_.notify_all();
+}
+
+void Connection::cut_if_stalled(std::size_t waiting) {
+  std::size_t own = std::size_t{wire_.waits_for_memory()} + std::size_t{answer_waits_} + std::size_t{memory_wait_.pool != nullptr};
+  if (waiting <= own) return;
+  auto stalled = [&](Instant since, std::uint64_t bytes) {
+    return now() >= since + kStallMax + std::chrono::milliseconds{bytes * 1'000 / kStallBytesPerSecond};
+  };
+  bool reads_none = wire_.writing_since() && stalled(*wire_.writing_since(), std::min(wire_.outbox().unsent_bytes(), Outbox::kBytesPerWriteMax));
+  bool sends_none = receiving_ && frame_began_ && stalled(*frame_began_, receiving_.bytes());
+  if (!reads_none && !sends_none) return;
+  ++front_.count().closed_stalled;
+  front_.log_garbage(peer_, reads_none ? "does not read, and others wait for the memory of its answers"
+                                       : "does not finish its frame, and others wait for the memory");
+  cut();
 }
 
 void Connection::drain() {

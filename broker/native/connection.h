@@ -10,7 +10,8 @@
 ///
 /// Owns     stream, reader, wire, streams, and one coroutine for each call under way.
 /// Bound    calls: limits::kCallsInFlightPerConnectionMax; streams: limits::kStreamsPerConnectionMax; unsent bytes:
-///          Outbox::full(); payload bytes unanswered: the shard's `requests` pool. Past any of them the socket is not read.
+///          Outbox::full(), answers that no pool pays for: Wire::crowded(); payload bytes unanswered: the shard's `requests` pool.
+///          Past any of them the socket is not read. Large answers wait for memory before they are made.
 /// Thread   its shard's.
 /// Spec     docs/native-protocol.md.
 #include <cstdint>
@@ -42,6 +43,8 @@ class Connection {
   void drain();
   /// At once.
   void cut();
+  /// So many wait for memory: cuts this connection if it holds some, has not moved for kStallMax, and is not the only one waiting.
+  void cut_if_stalled(std::size_t waiting);
   /// The shard's producer window moved.
   void window_changed();
 
@@ -65,9 +68,9 @@ class Connection {
   [[nodiscard]] bool must_pause() const;
   /// Waits while must_pause(). False: the connection ended meanwhile.
   [[nodiscard]] Task<bool> pause();
-  /// Takes memory, waiting for it if need be. False: the connection ended meanwhile.
-  [[nodiscard]] Task<bool> reserve(flow::Pool pool, std::uint64_t bytes);
-  [[nodiscard]] bool try_reserve(flow::Pool pool, std::uint64_t bytes);
+  /// Takes memory into `held`, waiting for it if need be. False: the connection ended meanwhile.
+  [[nodiscard]] Task<bool> reserve(flow::Pool pool, std::uint64_t bytes, Held& held);
+  [[nodiscard]] bool try_reserve(flow::Pool pool, std::uint64_t bytes, Held& held);
   void end(Errc code, std::string detail);
   void stop_subscriptions();
   void after_call();
@@ -93,7 +96,7 @@ class Connection {
   void start_call(const Frame& frame, proto::FrameType reply_type, Task<service::Answer<Reply>> (Connection::*handler)(std::uint64_t, Request));
   template <class Reply>
   Task<void> run_call(Api api, std::uint64_t id, proto::FrameType reply_type, Task<service::Answer<Reply>> call, Held held,
-                      std::shared_ptr<CallDeadline> deadline);
+                      std::uint64_t answer_bytes, std::shared_ptr<CallDeadline> deadline);
   Task<void> run_publish(std::shared_ptr<PublishStream> stream, std::uint64_t place, service::ProduceRequest request, Held held);
   void refuse_publish(PublishStream& stream, std::uint64_t place, service::Refusal refusal);
   void counted(Api api, Instant began, const service::Refusal* refusal);
@@ -130,7 +133,8 @@ class Connection {
   struct MemoryWait : flow::MemoryPool::Waiter {
     explicit MemoryWait(Connection& c) : connection{c} {}
     Connection& connection;
-    flow::MemoryPool* pool = nullptr;
+    flow::MemoryPool* pool = nullptr;  // waited for now
+    Held held{};
   };
 
   Front& front_;
@@ -145,11 +149,15 @@ class Connection {
   std::unordered_map<std::uint64_t, std::shared_ptr<Subscription>> subscriptions_;
   std::size_t opening_ = 0;          // streams whose opening is under way
   std::size_t calls_ = 0;            // under way, publishes included
+  std::size_t large_answers_ = 0;    // calls under way whose answer needs memory of its own; one is made at a time
+  bool answering_ = false;
+  bool answer_waits_ = false;        // for memory
   TaskScope scope_;
   Notifier reader_wake_;             // the reader waits: for calls to end, room in the outbox, memory, or the end
   Notifier call_ended_;
   MemoryWait memory_wait_;
   Held held_;                        // memory for the frame at hand, until its call takes it
+  Held receiving_;                   // for a large one until it is whole
 
   Alarm alarm_;
   Instant greeted_by_{};

@@ -38,6 +38,52 @@ bool may_be_abandoned(Api api) {
 }
 bool changes_something(Api api) { return api != Api::describe_topic && api != Api::list_offsets; }
 
+// What an answer takes, as a message and on the wire, where it grows with a topic: known before it is made. 0: it is small.
+constexpr std::uint64_t kPartitionInfoBytes = 128, kPartitionDescriptionBytes = 512, kTopicBytes = 1'024, kListedOffsetBytes = 192;
+
+std::uint64_t topic_bytes(const cluster::Catalog& catalog, const std::string& name) {
+  cluster::TopicPointer topic = catalog.find(name);
+  return topic ? kTopicBytes + static_cast<std::uint64_t>(topic->partitions) * kPartitionInfoBytes : 0;
+}
+// What names too much is refused at once, and in few words.
+bool names_too_much(int count) { return static_cast<std::size_t>(count) > kNamesPerRequestMax; }
+
+std::uint64_t answer_bytes(const cluster::Catalog& catalog, const proto::MetadataRequest& request) {
+  if (names_too_much(request.topics_size())) return 0;
+  std::uint64_t bytes = 0;
+  for (const std::string& name : request.topics()) bytes += kTopicBytes / 4 + topic_bytes(catalog, name);
+  if (request.topics_size() == 0) {
+    for (const auto& [name, topic] : catalog.by_name) bytes += kTopicBytes + static_cast<std::uint64_t>(topic->partitions) * kPartitionInfoBytes;
+  }
+  return bytes;
+}
+std::uint64_t answer_bytes(const cluster::Catalog& catalog, const proto::DescribeTopicRequest& request) {
+  cluster::TopicPointer topic = catalog.find(request.name());
+  return topic ? 16 * kTopicBytes + static_cast<std::uint64_t>(topic->partitions) * (kPartitionInfoBytes + kPartitionDescriptionBytes) : 0;
+}
+std::uint64_t answer_bytes(const cluster::Catalog&, const proto::CreateTopicRequest& request) {
+  return static_cast<std::uint64_t>(std::clamp(request.partitions(), 0, limits::kPartitionsPerTopicMax)) * kPartitionInfoBytes;
+}
+std::uint64_t answer_bytes(const cluster::Catalog& catalog, const proto::AlterTopicRequest& request) {
+  return topic_bytes(catalog, request.name()) + static_cast<std::uint64_t>(std::clamp(request.partitions(), 0, limits::kPartitionsPerTopicMax)) * kPartitionInfoBytes;
+}
+std::uint64_t answer_bytes(const cluster::Catalog& catalog, const proto::OpenProducerRequest& request) { return topic_bytes(catalog, request.topic()); }
+std::uint64_t answer_bytes(const cluster::Catalog& catalog, const proto::SubscribeRequest& request) {
+  if (names_too_much(request.partitions_size())) return 0;
+  return topic_bytes(catalog, request.topic()) + static_cast<std::uint64_t>(request.partitions_size()) * kPartitionInfoBytes;
+}
+std::uint64_t answer_bytes(const cluster::Catalog&, const proto::ListOffsetsRequest& request) {
+  return names_too_much(request.queries_size()) ? 0 : static_cast<std::uint64_t>(request.queries_size()) * kListedOffsetBytes;
+}
+std::uint64_t answer_bytes(const cluster::Catalog&, const proto::DeleteRecordsRequest& request) {
+  return names_too_much(request.before_size()) ? 0 : static_cast<std::uint64_t>(request.before_size()) * kPartitionInfoBytes;
+}
+// Streams are moved and closed in the order of the requests, so these never wait; their answers are no larger than what they ask.
+std::uint64_t answer_bytes(const cluster::Catalog&, const proto::SeekRequest&) { return 0; }
+std::uint64_t answer_bytes(const cluster::Catalog&, const proto::UnsubscribeRequest&) { return 0; }
+std::uint64_t answer_bytes(const cluster::Catalog&, const proto::CloseProducerRequest&) { return 0; }
+std::uint64_t answer_bytes(const cluster::Catalog&, const proto::DeleteTopicRequest&) { return 0; }
+
 template <class T>
 Answer<T> failed(Refusal refusal) {
   return std::unexpected{std::move(refusal)};
@@ -193,14 +239,33 @@ void Connection::start_call(const Frame& frame, FrameType reply_type, Task<Answe
     };
     front_.runtime().timers.arm(*deadline, now() + std::chrono::milliseconds{request.call().deadline_ms()});
   }
+  // One answer larger than half of the pool passes as if it were half: a few of them at a time.
+  std::uint64_t bytes = std::min(answer_bytes(*front_.service().catalog(), request), front_.service().memory().pool(flow::Pool::replies).limit() / 2);
   ++calls_;
-  scope_.spawn(run_call(api, id, reply_type, (this->*handler)(id, std::move(request)), std::move(held_), std::move(deadline)));
+  scope_.spawn(run_call(api, id, reply_type, (this->*handler)(id, std::move(request)), std::move(held_), bytes, std::move(deadline)));
 }
 
 template <class Reply>
-Task<void> Connection::run_call(Api api, std::uint64_t id, FrameType reply_type, Task<Answer<Reply>> call, Held, std::shared_ptr<CallDeadline> deadline) {
+Task<void> Connection::run_call(Api api, std::uint64_t id, FrameType reply_type, Task<Answer<Reply>> call, Held, std::uint64_t answer_bytes,
+                                std::shared_ptr<CallDeadline> deadline) {
   Instant began = now();
-  Answer<Reply> answer = co_await std::move(call);
+  Held memory;
+  Answer<Reply> answer = refuse(Errc::too_many, "answers wait for memory");
+  bool large = answer_bytes > kCallBytes;
+  if (large) {
+    ++large_answers_;
+    while (answering_) co_await call_ended_.wait();
+    answering_ = answer_waits_ = true;
+    auto taken = co_await front_.service().memory().pool(flow::Pool::replies).acquire(front_.runtime().executor, answer_bytes);
+    answer_waits_ = false;
+    if (taken) memory = *std::move(taken);
+    else if (taken.error().code == Errc::closed) answer = refuse(Errc::shutting_down);
+  }
+  if (!wire_.ended() && (!large || memory)) answer = co_await std::move(call);
+  if (large) {
+    answering_ = false;
+    --large_answers_;
+  }
   bool told = deadline && deadline->passed;
   deadline.reset();
   if (answer) {
@@ -211,6 +276,7 @@ Task<void> Connection::run_call(Api api, std::uint64_t id, FrameType reply_type,
     if (!told) wire_.send_error(id, answer.error());
     counted(api, began, &answer.error());
   }
+  wire_.hold(std::move(memory));
   after_call();
 }
 
@@ -388,7 +454,7 @@ void Connection::refuse_publish(PublishStream& stream, std::uint64_t place, Refu
 
 Task<void> Connection::run_publish(std::shared_ptr<PublishStream> stream, std::uint64_t place, service::ProduceRequest request, Held held) {
   Instant began = now();
-  held.shrink_to(request.batch.length);
+  held.shrink_to(request.batch.length + kCallBytes);
   Answer<service::ProduceReply> reply = co_await front_.service().produce(std::move(request));
   counted(Api::publish, began, reply ? nullptr : &reply.error());
   stream->answer(place, std::move(reply));

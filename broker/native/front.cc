@@ -1,10 +1,16 @@
 #include "native/front.h"
 
 #include "base/log.h"
+#include "flow/memory_budget.h"
 #include "io/wait.h"
 #include "native/connection.h"
 
 namespace tailrace::broker::native {
+namespace {
+
+constexpr flow::Pool kPools[] = {flow::Pool::requests, flow::Pool::replies, flow::Pool::control, flow::Pool::receiving};
+
+}  // namespace
 
 std::string_view name_of(Api api) {
   static constexpr std::string_view kNames[kApiCount] = {
@@ -37,7 +43,7 @@ Api api_of(proto::FrameType type) {
 }
 
 Front::Front(service::ShardService& service, io::Runtime& runtime, FrontOptions options)
-    : service_{service}, runtime_{runtime}, options_{std::move(options)}, window_watch_{*this}, ended_{runtime.executor} {
+    : service_{service}, runtime_{runtime}, options_{std::move(options)}, window_watch_{*this}, relief_{*this}, ended_{runtime.executor} {
   window_watch_.fire = [](Notifier::Waiter* waiter) noexcept {
     auto* watch = static_cast<WindowWatch*>(waiter);
     if (std::exchange(watch->queued, true)) return;
@@ -50,9 +56,17 @@ Front::Front(service::ShardService& service, io::Runtime& runtime, FrontOptions 
     watch->front.watch_window();
   };
   watch_window();
+  relief_.fire = [](io::Timer* timer) noexcept { static_cast<Relief*>(timer)->front.relieve(); };
+  for (flow::Pool which : kPools) {
+    service_.memory().pool(which).on_wait = [this] {
+      if (relief_.place == io::Timer::kIdle) runtime_.timers.arm(relief_, runtime_.clock.now() + 1s);
+    };
+  }
 }
 
 Front::~Front() {
+  for (flow::Pool which : kPools) service_.memory().pool(which).on_wait = nullptr;
+  runtime_.timers.disarm(relief_);
   TAILRACE_CHECK(open_.empty(), "connections are drained before their front goes away");
   TAILRACE_CHECK(!window_watch_.queued, "the loop runs dry before the front goes away");
   service_.window_changed().remove(window_watch_);
@@ -60,6 +74,14 @@ Front::~Front() {
 
 void Front::watch_window() {
   if (!window_watch_.linked) service_.window_changed().add(window_watch_);
+}
+
+void Front::relieve() {
+  std::size_t waiting = 0;
+  for (flow::Pool which : kPools) waiting += service_.memory().pool(which).waiting();
+  if (waiting == 0) return;
+  for (Connection* connection : open_) connection->cut_if_stalled(waiting);
+  runtime_.timers.arm(relief_, runtime_.clock.now() + 1s);
 }
 
 Task<void> Front::accept_from(io::Listener& listener) {

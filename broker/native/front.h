@@ -61,7 +61,7 @@ struct FrontCounters {
   std::uint64_t bytes_in = 0, bytes_out = 0, frames_in = 0, frames_out = 0;
   std::uint64_t streams_publish = 0, streams_subscribe = 0;  // open now
   std::uint64_t reader_pauses = 0;                           // backpressure: a socket was not read for a while
-  std::uint64_t closed_hello = 0, closed_frame = 0, closed_idle = 0, closed_write = 0;  // by which deadline
+  std::uint64_t closed_hello = 0, closed_frame = 0, closed_idle = 0, closed_write = 0, closed_stalled = 0;  // by which deadline
 };
 
 class Connection;
@@ -100,8 +100,14 @@ class Front {
     Front& front;
     bool queued = false;
   };
+  /// While connections wait for memory: once a second, those that hold some and do not move are cut.
+  struct Relief : io::Timer {
+    explicit Relief(Front& f) : front{f} {}
+    Front& front;
+  };
   Task<void> run(std::unique_ptr<io::Stream> stream);
   void watch_window();
+  void relieve();
 
   service::ShardService& service_;
   io::Runtime& runtime_;
@@ -110,6 +116,7 @@ class Front {
   std::list<Connection*> open_;
   std::map<std::string, std::size_t, std::less<>> per_address_;
   WindowWatch window_watch_;
+  Relief relief_;
   TaskScope scope_;
   Notifier ended_;
   bool draining_ = false;

@@ -10,7 +10,33 @@ namespace tailrace::broker::native {
 using service::Answer;
 using service::refuse;
 
+namespace {
+
+/// Of the outermost message; what is malformed is left for the parser to refuse.
+bool has_few_fields(Bytes control) {
+  if (control.size() / 2 <= kFieldsMax) return true;
+  google::protobuf::io::CodedInputStream in{reinterpret_cast<const std::uint8_t*>(control.data()), static_cast<int>(control.size())};
+  for (std::size_t fields = 0; std::uint32_t tag = in.ReadTag(); ++fields) {
+    if (fields == kFieldsMax) return false;
+    std::uint64_t number = 0;
+    std::uint32_t length = 0;
+    bool good = true;
+    switch (tag & 7) {
+      case 0: good = in.ReadVarint64(&number); break;
+      case 1: good = in.Skip(8); break;
+      case 2: good = in.ReadVarint32(&length) && length <= control.size() && in.Skip(static_cast<int>(length)); break;
+      case 5: good = in.Skip(4); break;
+      default: break;  // the ends of a group: its fields count like others
+    }
+    if (!good) break;
+  }
+  return true;
+}
+
+}  // namespace
+
 bool parse(Bytes control, google::protobuf::MessageLite& into) {
+  if (!has_few_fields(control)) return false;
   google::protobuf::io::CodedInputStream in{reinterpret_cast<const std::uint8_t*>(control.data()), static_cast<int>(control.size())};
   in.SetRecursionLimit(kRecursionMax);
   return into.ParseFromCodedStream(&in) && in.ConsumedEntireMessage();

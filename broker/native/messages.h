@@ -16,8 +16,13 @@ inline constexpr int kRecursionMax = 32;                     // of sub-messages 
 inline constexpr std::size_t kConfigEntriesMax = 64;         // in one create or alter
 inline constexpr std::size_t kNamesPerRequestMax = 10'000;   // topics, partitions or queries named in one request
 inline constexpr std::uint64_t kParsedBytesPerWireByte = 32; // empty sub-messages were seen to grow so much
+inline constexpr std::size_t kLargeAnswersMax = 64;          // calls of one connection that wait to be answered at length
+inline constexpr std::uint64_t kCallBytes = 2 * 1024;        // coroutines and bookkeeping of a call under way
 
-/// False: not a message of this type (or nested too deep). `control` is already bounded by the frame's rules.
+inline constexpr std::size_t kFieldsMax = 3 * kNamesPerRequestMax + 100;  // of a message, each entry of a repeated one counted
+
+/// False: not a message of this type, nested too deep, or of more than kFieldsMax fields: those are counted before anything is
+/// allocated for them. `control` is already bounded by the frame's rules.
 [[nodiscard]] bool parse(Bytes control, google::protobuf::MessageLite& into);
 
 /// The sentence of the code, with the detail; hint and facts; `ticket` of the publish it answers.

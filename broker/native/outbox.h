@@ -27,7 +27,7 @@ class Outbox {
   static constexpr std::size_t kCoalesceBelow = 2 * 1024;        // below this a copy is cheaper than an iovec
   static constexpr std::size_t kBlockBytes = 4 * 1024;
   static constexpr std::size_t kPartsPerWriteMax = 256;          // below IOV_MAX (1024)
-  static constexpr std::size_t kBytesPerWriteMax = 1024 * 1024;  // a write ends in reasonable time, so that deadlines see progress
+  static constexpr std::size_t kBytesPerWriteMax = 256 * 1024;   // a write ends in reasonable time, so that deadlines see progress
   static constexpr std::size_t kFullAbove = 2 * 1024 * 1024;
 
   void add(proto::FrameType type, std::uint64_t id, const google::protobuf::MessageLite& control, std::span<const Slice> payload = {});

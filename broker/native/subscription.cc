@@ -16,7 +16,7 @@ using service::Answer;
 using service::refuse;
 
 constexpr Duration kFetchWait = 60s;      // then the fetch is simply made again
-constexpr Duration kMemoryPatience = 100ms;  // asks again for memory even if nobody calls
+constexpr Duration kMemoryPatience = 1s;  // asks again for memory when so many wait that nobody will call
 
 std::optional<Offset> offset_fact(const service::Refusal& refusal, std::string_view name) {
   for (const service::Fact& fact : refusal.facts) {
@@ -110,7 +110,7 @@ Task<void> Subscription::read(std::shared_ptr<Subscription> self, Reader* reader
     }
     std::uint64_t share = self->options_.credit.bytes_left() / self->readers_.size();
     service::FetchRequest request{.topic = self->options_.topic->id, .partition = reader->partition, .from = reader->next};
-    request.bytes_max = std::clamp(share, kFetchBytesMin, kFetchBytes);
+    request.bytes_max = self->wire_.memory_is_short() ? Wire::kUnpaidMax / 2 : std::clamp(share, kFetchBytesMin, kFetchBytes);
     request.records_max = self->options_.credit.records_left();
     // The first answer tells at once where the end is; after that there is time.
     request.wait_until = reader->told_end ? self->runtime_.clock.now() + kFetchWait : self->runtime_.clock.now();

@@ -78,7 +78,7 @@ class Subscription : public std::enable_shared_from_this<Subscription> {
     std::optional<Offset> told_end{};      // high watermark of the last frame that said reached_end
   };
   static Task<void> read(std::shared_ptr<Subscription> self, Reader* reader);
-  [[nodiscard]] bool may_send() const { return options_.credit.may_send() && !wire_.full(); }
+  [[nodiscard]] bool may_send() const { return options_.credit.may_send() && !wire_.full() && !wire_.waits_for_memory(); }
   void deliver(Reader& reader, const service::FetchReply& reply);
   void send(Reader& reader, Offset first, std::uint64_t records, std::span<const Slice> batches, bool reached_end);
   /// True: moved by the policy, go on. False: the stream has ended with an error.

@@ -18,7 +18,7 @@ Wire::~Wire() {
 }
 
 std::optional<flow::Reservation> Wire::take_memory(std::uint64_t bytes) {
-  if (bytes == 0 || ended()) return flow::Reservation{};
+  if (ended() || outbox_.unsent_bytes() + bytes <= held_bytes_ + kUnpaidMax) return flow::Reservation{};
   bytes = std::min(bytes, replies_.limit());  // one larger batch passes alone
   if (granted_.bytes() >= bytes) {
     granted_.shrink_to(bytes);
@@ -35,11 +35,16 @@ std::optional<flow::Reservation> Wire::take_memory(std::uint64_t bytes) {
 }
 
 void Wire::hold(flow::Reservation memory) {
-  if (memory && !outbox_.empty()) queued_.push_back({outbox_.sent_bytes() + outbox_.unsent_bytes(), std::move(memory)});
+  if (!memory || ended() || outbox_.empty()) return;  // nothing of it was queued, or all has left
+  held_bytes_ += memory.bytes();
+  queued_.push_back({outbox_.sent_bytes() + outbox_.unsent_bytes(), std::move(memory)});
 }
 
 void Wire::give_back() {
-  while (!queued_.empty() && (cut_ || outbox_.sent_bytes() >= queued_.front().sent_by)) queued_.pop_front();
+  while (!queued_.empty() && (cut_ || outbox_.sent_bytes() >= queued_.front().sent_by)) {
+    held_bytes_ -= queued_.front().held.bytes();
+    queued_.pop_front();
+  }
 }
 
 void Wire::send(proto::FrameType type, std::uint64_t id, const google::protobuf::MessageLite& control, std::span<const Slice> payload) {
@@ -73,7 +78,8 @@ Task<void> Wire::write_loop() {
   }
   stream_.shut();  // ends the read as well
   finish_ = true;
-  queued_.clear();
+  cut_ = true;  // there is nobody to send to any more
+  give_back();
   if (on_written) on_written();
 }
 

@@ -1,8 +1,9 @@
 #pragma once
 /// The sending half of a connection: an outbox and the coroutine that empties it.
 ///
-/// Memory   records that are queued are held against the shard's `replies` pool until they are sent. When the pool has no
-///          room, take_memory() says so, and on_written is called once it has.
+/// Memory   what is queued beyond kUnpaidMax is held against the shard's `replies` pool until it is sent. When the pool has no
+///          room, take_memory() says so, and on_written is called once it has. So a client that reads goes on in small steps
+///          while others, which do not, hold the pool.
 /// Thread   its shard's.
 /// End      finish() lets the writer send what is queued and end; cut() makes it end at the next chance. Either way the
 ///          stream is shut when the writer ends.
@@ -33,17 +34,23 @@ class Wire {
   /// After the end nothing is sent any more, silently: whoever answers need not ask first.
   void send(proto::FrameType type, std::uint64_t id, const google::protobuf::MessageLite& control, std::span<const Slice> payload = {});
   void send_error(std::uint64_t id, const service::Refusal& refusal, std::uint64_t ticket = 0);
-  /// Memory for `bytes` of records that are about to be sent; nullopt: there is none now. Goes to hold() after they were.
+  /// Memory for `bytes` of records that are about to be sent (none is held for few); nullopt: there is none now. Goes to hold() after they were.
   [[nodiscard]] std::optional<flow::Reservation> take_memory(std::uint64_t bytes);
   /// Keeps it until all that is queued now has left.
   void hold(flow::Reservation memory);
 
   [[nodiscard]] bool full() const { return outbox_.full(); }
+  /// Answers that no pool pays for have piled up: the client asks and does not read.
+  [[nodiscard]] bool crowded() const { return outbox_.unsent_bytes() > held_bytes_ + kUnpaidMax; }
+  [[nodiscard]] bool waits_for_memory() const { return memory_wait_.linked; }
+  /// Connections of this shard wait for the pool: what fits kUnpaidMax goes on.
+  [[nodiscard]] bool memory_is_short() const { return replies_.waiting() > 0; }
+  static constexpr std::uint64_t kUnpaidMax = 64 * 1024;
   [[nodiscard]] bool flushed() const { return outbox_.empty(); }
   [[nodiscard]] bool ended() const { return cut_ || finish_; }  // nothing more is taken
   [[nodiscard]] bool broken() const { return cut_; }
   [[nodiscard]] const Outbox& outbox() const { return outbox_; }
-  /// Since when the write under way made no progress; nullopt: none is under way.
+  /// When the write under way began, of 1 MiB and a part at most; nullopt: none is under way.
   [[nodiscard]] std::optional<Instant> writing_since() const { return writing_since_; }
 
   [[nodiscard]] Task<void> write_loop();
@@ -64,13 +71,13 @@ class Wire {
     Wire& wire;
   };
   void give_back();
-
   io::Stream& stream_;
   io::Runtime& runtime_;
   flow::MemoryPool& replies_;
   MemoryWait memory_wait_;
   flow::Reservation granted_;       // what waiting brought, for whoever asks next
   std::deque<Queued> queued_;
+  std::uint64_t held_bytes_ = 0;    // of queued_
   Outbox outbox_;
   Notifier wake_;
   std::optional<Instant> writing_since_;

@@ -29,7 +29,7 @@ http::ShardMetrics gather(ShardHost& shard, service::ShardService& service) {
   }
   const io_asio::Loop::Counters& loop = shard.loop().counters();
   out.loop = {loop.turns.value(), loop.sleeps.value(), loop.work.value(), loop.mail.value()};
-  for (flow::Pool which : {flow::Pool::requests, flow::Pool::replies, flow::Pool::control}) {
+  for (flow::Pool which : {flow::Pool::requests, flow::Pool::replies, flow::Pool::control, flow::Pool::receiving}) {
     const flow::MemoryPool& pool = service.memory().pool(which);
     out.memory_pools.emplace_back(std::string{pool.name()}, pool.used());
   }
@@ -50,7 +50,7 @@ http::ShardMetrics gather(ShardHost& shard, service::ShardService& service) {
   native.publish_streams = front.streams_publish;
   native.subscriptions = front.streams_subscribe;
   native.reader_pauses = front.reader_pauses;
-  native.closed_by_deadline = {{"hello", front.closed_hello}, {"frame", front.closed_frame}, {"idle", front.closed_idle}, {"write", front.closed_write}};
+  native.closed_by_deadline = {{"hello", front.closed_hello}, {"frame", front.closed_frame}, {"idle", front.closed_idle}, {"write", front.closed_write}, {"stalled", front.closed_stalled}};
   out.listeners.push_back(std::move(native));
   return out;
 }

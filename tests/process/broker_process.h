@@ -34,6 +34,7 @@ class BrokerProcess {
   int stop(std::chrono::milliseconds wait = std::chrono::seconds{20});  // SIGTERM; the exit code, or -1 if it had to be killed
   [[nodiscard]] const std::string& address() const { return native_; }  // host:port of the native listener
   [[nodiscard]] const std::string& http() const { return http_; }
+  [[nodiscard]] pid_t pid() const { return child_; }
 
  private:
   BrokerSettings settings_;

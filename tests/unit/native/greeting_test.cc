@@ -188,6 +188,59 @@ TEST(BadInput, AFrameThatDoesNotCompleteIsCutOff) {
   }
 }
 
+// Slow loris: half-read frames hold at most half of the memory for requests, so whole ones pass; and while others wait to send, who
+// does not go on sending is cut long before the 30 s.
+TEST(BadInput, HalfReadFramesDoNotKeepOthersFromPublishing) {
+  NativeWorld world{{.broker = {.memory_bytes = 4 * limits::kMiB}}};  // requests: 2 MiB, of them half-read: 1 MiB
+  std::vector<std::unique_ptr<Client>> slow;
+  std::string half = frame_of(FrameType::publish, 7, "", std::string(400'000, 'x')).substr(0, 50'000);
+  for (int i = 0; i < 8; ++i) {
+    slow.push_back(std::make_unique<Client>(world, "10.0.1." + std::to_string(i) + ":1"));
+    slow.back()->greet();
+    if (i == 0) slow.back()->create("orders");
+    slow.back()->open(7, "orders");
+    slow.back()->send(half);
+  }
+  world.settle(100ms);
+  Client neighbour{world, "10.0.0.9:1"};
+  neighbour.greet();
+  neighbour.open(7, "orders");
+  neighbour.publish(7, 1, batch({std::string(10'000, 'n')}));
+  EXPECT_EQ(neighbour.expect<proto::PublishReply>(FrameType::publish_reply, 7).ticket(), 1u) << "a whole frame needs nothing of theirs";
+  neighbour.publish(7, 2, batch({std::string(300'000, 'n')}));
+  world.settle(20s);
+  EXPECT_EQ(neighbour.expect<proto::PublishReply>(FrameType::publish_reply, 7).ticket(), 2u) << "a large one waits for the first to be cut";
+  EXPECT_GE(world.front->counters().closed_stalled, 1u);
+  EXPECT_EQ(world.front->counters().closed_frame, 0u);
+}
+
+// Answers that grow with a topic wait for memory before they are made: asking for a thousand costs no more than a few.
+TEST(BadInput, LargeAnswersThatNobodyReadsAreBounded) {
+  NativeWorld world{{.broker = {.memory_bytes = 4 * limits::kMiB}}};  // replies: 1.6 MiB
+  Client asking{world}, other{world, "10.0.0.2:1"};
+  asking.greet();
+  asking.create("wide", 500);
+  asking.take_at_most(0);
+  proto::DescribeTopicRequest describe;
+  describe.set_name("wide");
+  std::string many;
+  for (std::uint64_t i = 1; i <= 1'000; ++i) many += frame_of(FrameType::describe_topic, i, describe);
+  asking.send(std::move(many));
+  world.settle(1s);
+  const auto& pool = world.broker.shard().memory().pool(flow::Pool::replies);
+  EXPECT_GT(pool.used(), 0u);
+  EXPECT_GT(asking.unread_by_broker(), 0u) << "requests beyond a few stay in the client's socket";
+  other.greet();
+  other.send(FrameType::describe_topic, 5, describe);
+  auto answer = other.next(20s);  // behind the first, who is cut for it
+  ASSERT_TRUE(answer.has_value());
+  EXPECT_EQ(answer->as<proto::DescribeTopicReply>().partitions_size(), 500);
+  EXPECT_TRUE(asking.closed());
+  world.settle();
+  EXPECT_EQ(pool.used(), 0u);
+  EXPECT_LE(pool.used_max(), pool.limit());
+}
+
 TEST(BadInput, SilenceIsClosedAndPingsKeepAlive) {
   NativeWorld world{{.idle_timeout = 60s}};
   Client silent{world}, polite{world, "10.0.0.2:1"};

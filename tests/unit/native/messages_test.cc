@@ -59,6 +59,19 @@ TEST(Messages, TooManyEntriesAreRefusedByCount) {
   EXPECT_FALSE(from_wire(list).has_value());
 }
 
+// Empty sub-messages are two bytes on the wire and a hundred in memory: they are counted before they are made.
+TEST(Messages, AFloodOfFieldsIsRefusedBeforeItIsParsed) {
+  std::string fields;
+  for (std::size_t i = 0; i < kFieldsMax; ++i) fields += std::string{"\x1a\x00", 2};
+  proto::ListOffsetsRequest request;
+  EXPECT_TRUE(parse(as_bytes(fields), request));
+  EXPECT_EQ(static_cast<std::size_t>(request.queries_size()), kFieldsMax);
+  fields += std::string{"\x1a\x00", 2};
+  proto::ListOffsetsRequest untouched;
+  EXPECT_FALSE(parse(as_bytes(fields), untouched));
+  EXPECT_EQ(untouched.queries_size(), 0);
+}
+
 TEST(Messages, ProducerIdentitiesOutOfRangeAreRefused) {
   for (auto [id, epoch] : {std::pair<std::int64_t, std::int32_t>{-1, 0}, {5, -1}, {5, 40'000}}) {
     proto::OpenProducerRequest open;

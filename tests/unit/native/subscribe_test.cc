@@ -367,11 +367,12 @@ TEST(Subscribe, AReaderThatDoesNotReadCostsABoundedAmount) {
 
 // Memory for replies is one pool for all readers: without it they wait, and go on by themselves when there is some.
 TEST(Subscribe, WithoutMemoryForRepliesReadersWaitAndGoOn) {
-  SubscribeWorld world{10};
+  SubscribeWorld world;
+  for (int i = 0; i < 10; ++i) ASSERT_TRUE(world.broker.produce(world.broker.topic("orders"), 0, {std::string(100'000, 'x')}).has_value());
   flow::MemoryPool& pool = world.broker.shard().memory().pool(flow::Pool::replies);
   auto all = pool.try_reserve(pool.limit());
   ASSERT_TRUE(all.has_value());
-  world.client.subscribe(5, "orders", at_start(), 1'000, 1 << 20);
+  world.client.subscribe(5, "orders", at_start(), 1'000, 1 << 21);
   subscribed(world.client, 5);
   EXPECT_FALSE(world.client.next(10s).has_value());
   EXPECT_EQ(pool.waiting(), 1u);
@@ -379,6 +380,41 @@ TEST(Subscribe, WithoutMemoryForRepliesReadersWaitAndGoOn) {
   EXPECT_EQ(read_on(world.client).size(), 10u);
   world.settle();
   EXPECT_EQ(pool.used(), 0u) << "given back once it is sent";
+}
+
+// A reader that takes little at a time and reads it is not held up by those that hold the pool.
+TEST(Subscribe, WithoutMemoryForRepliesSmallBatchesGoOn) {
+  SubscribeWorld world{200};
+  flow::MemoryPool& pool = world.broker.shard().memory().pool(flow::Pool::replies);
+  auto all = pool.try_reserve(pool.limit());
+  ASSERT_TRUE(all.has_value());
+  world.client.subscribe(5, "orders", at_start(), 1'000, 1 << 20);
+  subscribed(world.client, 5);
+  EXPECT_EQ(read_on(world.client).size(), 200u);
+}
+
+// Whoever does not read holds memory; while others wait for it that is not allowed for long, and the others then go on.
+TEST(Subscribe, AStalledReaderIsCutWhenOthersWaitForItsMemory) {
+  SubscribeWorld world{0, {.broker = {.memory_bytes = 4 * limits::kMiB}}};  // replies: 1.6 MiB
+  for (int i = 0; i < 10; ++i) ASSERT_TRUE(world.broker.produce(world.broker.topic("orders"), 0, {std::string(500'000, 'x')}).has_value());
+  std::vector<std::unique_ptr<Client>> stalled;
+  for (int i = 0; i < 3; ++i) {
+    stalled.push_back(std::make_unique<Client>(world, "10.0.2." + std::to_string(i) + ":1"));
+    stalled.back()->greet();
+    stalled.back()->take_at_most(1'000);
+    stalled.back()->subscribe(5, "orders", at_start(), 1'000, 1 << 24);
+  }
+  world.settle(500ms);
+  world.client.subscribe(5, "orders", at_start(), 1'000, 1 << 24);
+  subscribed(world.client, 5);
+  std::size_t records = 0;
+  while (auto frame = world.client.next(10s)) {
+    records += records_of(frame->payload).size();
+    if (records == 10) break;
+  }
+  EXPECT_EQ(records, 10u);
+  EXPECT_GE(world.front->counters().closed_stalled, 1u);
+  EXPECT_FALSE(world.client.closed());
 }
 
 // A topic on several shards, clients on one: everything goes through the mailboxes.

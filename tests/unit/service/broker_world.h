@@ -28,6 +28,7 @@
 namespace tailrace::broker::service {
 
 struct WorldOptions {
+  std::uint64_t memory_bytes = 8 * limits::kMiB;
   std::uint32_t shards = 1;
   std::uint64_t seed = 1;
   TopicConfig topic_defaults{};
@@ -224,7 +225,7 @@ class BrokerWorld {
     broker_options.data_directory = "/data";
     broker_options.topic_defaults = options_.topic_defaults;
     broker_options.log = log_options();
-    broker_options.memory_bytes = 8 * limits::kMiB;
+    broker_options.memory_bytes = options_.memory_bytes;
     broker_options.metadata_snapshot_commands = options_.metadata_snapshot_commands;
     broker_options.retention_interval = options_.retention_interval;
     std::vector<io::Runtime*> runtimes(options_.shards, &machine_->runtime);
