@@ -153,7 +153,7 @@ Result<Producer> Client::producer(ProducerOptions options) {
   if (!core_) return std::unexpected(make_error(Errc::invalid_argument, "an empty client handle"));
   if (auto problems = options.validate(); !problems.empty()) return std::unexpected(std::move(problems.front()));
   if (core_->engine()->closing()) return std::unexpected(make_error(Errc::closed, "the client is closed"));
-  auto publisher = std::make_shared<detail::Publisher>(core_->engine(), std::move(options));
+  auto publisher = detail::Engine::make_part<detail::Publisher>(core_->engine(), std::move(options));
   publisher->start();
   return Producer{std::make_shared<detail::ProducerCore>(core_, std::move(publisher))};
 }
@@ -211,7 +211,7 @@ Result<Consumer> Client::consumer(std::string_view topic, ConsumerOptions option
     if (!offsets) return std::unexpected(std::move(offsets).error());
     for (std::size_t i = 0; i < members.size(); ++i) partitions[members[i]].until = (*offsets)[i];
   }
-  auto subscription = std::make_shared<detail::Subscription>(core_->engine(), std::move(name), std::move(options), std::move(partitions));
+  auto subscription = detail::Engine::make_part<detail::Subscription>(core_->engine(), std::move(name), std::move(options), std::move(partitions));
   auto core = std::make_shared<detail::ConsumerCore>(core_, subscription);
   if (auto started = subscription->start(deadline); !started) return std::unexpected(std::move(started).error());
   return Consumer{std::move(core)};

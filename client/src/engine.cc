@@ -37,9 +37,13 @@ std::shared_ptr<Engine> Engine::start(ClientOptions options, std::vector<Server>
   self->loop_.post([engine = self.get()] { engine->link_.start(); });
   std::thread([self] {
     self->loop_.run();
-    std::lock_guard lock{self->mutex_};
-    self->loop_ended_ = true;
-    self->changed_.notify_all();
+    std::vector<std::unique_ptr<Part>> gone;
+    {
+      std::lock_guard lock{self->mutex_};
+      self->loop_ended_ = true;
+      gone.swap(self->gone_);
+      self->changed_.notify_all();
+    }
   }).detach();
   return self;
 }
@@ -67,6 +71,26 @@ void Engine::remove(const Part* part) {
   if (at == parts_.end()) return;
   last = std::move(*at);
   parts_.erase(at);
+}
+
+void Engine::bury(std::unique_ptr<Part> part) {
+  // The part holds this engine, so the engine lives until the part is destroyed, and may go with it.
+  {
+    std::lock_guard lock{mutex_};
+    if (!loop_ended_) {
+      bool first = gone_.empty();
+      gone_.push_back(std::move(part));
+      if (first) {
+        loop_.post([this] {
+          std::vector<std::unique_ptr<Part>> gone;
+          std::lock_guard inside{mutex_};
+          gone.swap(gone_);
+        });
+      }
+      return;
+    }
+  }
+  part.reset();  // no handler of the loop runs any more
 }
 
 CloseReport Engine::close(Milliseconds deadline) {

@@ -1,7 +1,8 @@
 #pragma once
 /// What a client is behind its handles: the I/O thread, the callback thread, the link, and everything made from them.
 ///
-/// Life     threads hold the engine, so it outlives both; nothing ever joins the thread it runs on. close() starts an orderly
+/// Life     threads hold the engine, so it outlives both; nothing ever joins the thread it runs on. Parts are destroyed on the
+///          loop, whoever lets go of them last: their timers are the loop's (make_part). close() starts an orderly
 ///          end on the loop: publishers flush, subscriptions end, the link says goodbye, the loop stops, the callbacks drain.
 ///          At the deadline what is left is given its error and the loop stops all the same.
 /// Thread   close(), post() and the accessors from anywhere; members marked "loop" on the loop's thread.
@@ -45,6 +46,13 @@ class Engine : public std::enable_shared_from_this<Engine> {
   bool post(std::move_only_function<void()> function);
   void add(std::shared_ptr<Part> part);     // any thread
   void remove(const Part* part);            // any thread
+
+  /// A part of this engine, from make_shared's arguments but the engine. Any thread.
+  template <class P, class... Args>
+  static std::shared_ptr<P> make_part(const std::shared_ptr<Engine>& engine, Args&&... args) {
+    auto part = std::make_unique<P>(engine, std::forward<Args>(args)...);
+    return std::shared_ptr<P>(part.release(), [raw = engine.get()](P* gone) { raw->bury(std::unique_ptr<Part>{gone}); });
+  }
 
   CloseReport close(Milliseconds deadline);
 
@@ -92,6 +100,7 @@ class Engine : public std::enable_shared_from_this<Engine> {
   }
 
  private:
+  void bury(std::unique_ptr<Part> part);  // any thread
   void begin_close(TimePoint deadline);  // loop
   void parts_closed();                   // loop
   void finish();                         // loop
@@ -106,6 +115,7 @@ class Engine : public std::enable_shared_from_this<Engine> {
   mutable std::mutex mutex_{};
   std::condition_variable changed_{};
   std::vector<std::shared_ptr<Part>> parts_{};
+  std::vector<std::unique_ptr<Part>> gone_{};  // to be destroyed on the loop; each holds this engine
   std::atomic<bool> closing_{false};
   bool loop_ended_ = false;
   bool report_ready_ = false;
