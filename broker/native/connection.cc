@@ -28,7 +28,7 @@ bool is_slight(const FrameReader::Frame& frame) {
 
 Connection::Connection(Front& front, std::unique_ptr<io::Stream> stream)
     : front_{front}, stream_{std::move(stream)}, peer_{stream_->peer()}, wire_{*stream_, front.runtime(), front.service().memory().pool(flow::Pool::replies)},
-      reader_wake_{front.runtime().executor}, call_ended_{front.runtime().executor}, memory_wait_{*this}, alarm_{*this} {
+      idle_timeout_{front.options().idle_timeout}, reader_wake_{front.runtime().executor}, call_ended_{front.runtime().executor}, memory_wait_{*this}, alarm_{*this} {
   alarm_.fire = [](io::Timer* timer) noexcept { static_cast<Alarm*>(timer)->connection.on_alarm(); };
   memory_wait_.granted = [](flow::MemoryPool::Waiter* waiter, Result<flow::Reservation> outcome) noexcept {
     Connection& connection = static_cast<MemoryWait*>(waiter)->connection;
@@ -256,10 +256,10 @@ void Connection::finish_draining_if_done() {
 }
 
 Instant Connection::next_due() const {
-  Instant due = last_frame_ + front_.options().idle_timeout;
+  Instant due = last_frame_ + idle_timeout_;
   if (state_ == State::greeting) due = std::min(due, greeted_by_);
   if (frame_began_) due = std::min(due, *frame_began_ + limits::kFrameDeadline);
-  if (auto since = wire_.writing_since()) due = std::min(due, *since + front_.options().idle_timeout);
+  if (auto since = wire_.writing_since()) due = std::min(due, *since + idle_timeout_);
   if (end_by_) due = *end_by_;
   return due;
 }
@@ -284,16 +284,16 @@ void Connection::on_alarm() {
       front_.log_garbage(peer_, "a frame was not complete within 30 s");
       return end(Errc::timeout, "a frame was not complete within 30 s");
     }
-    if (auto since = wire_.writing_since(); since && time >= *since + front_.options().idle_timeout) {
+    if (auto since = wire_.writing_since(); since && time >= *since + idle_timeout_) {
       ++front_.count().closed_write;
       front_.log_garbage(peer_, "the client does not read");
       return cut();
     }
     // A call that takes long is not silence, and neither is a pause that we impose.
-    if (time >= last_frame_ + front_.options().idle_timeout) {
+    if (time >= last_frame_ + idle_timeout_) {
       if (calls_ == 0 && !must_pause()) {
         ++front_.count().closed_idle;
-        return end(Errc::timeout, fmt::format("nothing was sent for {} s", std::chrono::duration_cast<std::chrono::seconds>(front_.options().idle_timeout).count()));
+        return end(Errc::timeout, fmt::format("nothing was sent for {} s", std::chrono::duration_cast<std::chrono::seconds>(idle_timeout_).count()));
       }
       last_frame_ = time;
     }

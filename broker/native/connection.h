@@ -96,10 +96,12 @@ class Connection {
   void start_call(const Frame& frame, proto::FrameType reply_type, Task<service::Answer<Reply>> (Connection::*handler)(std::uint64_t, Request));
   template <class Reply>
   Task<void> run_call(Api api, std::uint64_t id, proto::FrameType reply_type, Task<service::Answer<Reply>> call, Held held,
-                      std::uint64_t answer_bytes, std::shared_ptr<CallDeadline> deadline);
-  Task<void> run_publish(std::shared_ptr<PublishStream> stream, std::uint64_t place, service::ProduceRequest request, Held held);
+                      std::uint64_t answer_bytes, std::string traceparent, std::shared_ptr<CallDeadline> deadline);
+  Task<void> run_publish(std::shared_ptr<PublishStream> stream, std::uint64_t place, service::ProduceRequest request, std::string traceparent, Held held);
   void refuse_publish(PublishStream& stream, std::uint64_t place, service::Refusal refusal);
   void counted(Api api, Instant began, const service::Refusal* refusal);
+  /// For whoever looks for a request by the trace it is part of.
+  void log_refused(Api api, const service::Refusal& refusal, const std::string& traceparent) const;
 
   Task<service::Answer<proto::MetadataReply>> metadata(std::uint64_t id, proto::MetadataRequest request);
   Task<service::Answer<proto::CreateTopicReply>> create_topic(std::uint64_t id, proto::CreateTopicRequest request);
@@ -144,6 +146,7 @@ class Connection {
   Wire wire_;
   State state_ = State::greeting;
   std::string client_id_;
+  const std::chrono::milliseconds idle_timeout_;  // as the client was told
 
   std::unordered_map<std::uint64_t, std::shared_ptr<PublishStream>> publish_;
   std::unordered_map<std::uint64_t, std::shared_ptr<Subscription>> subscriptions_;

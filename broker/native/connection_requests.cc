@@ -130,7 +130,7 @@ void Connection::on_hello(const Frame& frame) {
   reply.set_frame_bytes_max(limits::kFrameBytesMax);
   reply.set_streams_max(limits::kStreamsPerConnectionMax);
   reply.set_calls_in_flight_max(limits::kCallsInFlightPerConnectionMax);
-  reply.set_idle_timeout_ms(static_cast<std::uint32_t>(front_.options().idle_timeout.count()));
+  reply.set_idle_timeout_ms(static_cast<std::uint32_t>(idle_timeout_.count()));
   wire_.send(FrameType::hello_reply, frame.header.id, reply);
   reader_.raise_limit(limits::kFrameBytesMax);
   state_ = State::serving;
@@ -212,6 +212,12 @@ void Connection::counted(Api api, Instant began, const Refusal* refusal) {
   counters.latency.record(now() - began);
 }
 
+void Connection::log_refused(Api api, const Refusal& refusal, const std::string& traceparent) const {
+  if (!log_enabled(LogLevel::debug)) return;
+  log_debug("native.call_refused", "{} client={} {}: E{} {} trace={}", peer_, client_id_, name_of(api), static_cast<unsigned>(refusal.code),
+            shortened(refusal.detail), traceparent.empty() ? "-" : shortened(traceparent));
+}
+
 // ---- calls --------------------------------------------------------------------------------------------------------------
 
 template <class Request, class Reply>
@@ -241,13 +247,14 @@ void Connection::start_call(const Frame& frame, FrameType reply_type, Task<Answe
   }
   // One answer larger than half of the pool passes as if it were half: a few of them at a time.
   std::uint64_t bytes = std::min(answer_bytes(*front_.service().catalog(), request), front_.service().memory().pool(flow::Pool::replies).limit() / 2);
+  std::string traceparent = request.call().traceparent();
   ++calls_;
-  scope_.spawn(run_call(api, id, reply_type, (this->*handler)(id, std::move(request)), std::move(held_), bytes, std::move(deadline)));
+  scope_.spawn(run_call(api, id, reply_type, (this->*handler)(id, std::move(request)), std::move(held_), bytes, std::move(traceparent), std::move(deadline)));
 }
 
 template <class Reply>
 Task<void> Connection::run_call(Api api, std::uint64_t id, FrameType reply_type, Task<Answer<Reply>> call, Held, std::uint64_t answer_bytes,
-                                std::shared_ptr<CallDeadline> deadline) {
+                                std::string traceparent, std::shared_ptr<CallDeadline> deadline) {
   Instant began = now();
   Held memory;
   Answer<Reply> answer = refuse(Errc::too_many, "answers wait for memory");
@@ -275,6 +282,7 @@ Task<void> Connection::run_call(Api api, std::uint64_t id, FrameType reply_type,
   } else {
     if (!told) wire_.send_error(id, answer.error());
     counted(api, began, &answer.error());
+    log_refused(api, answer.error(), traceparent);
   }
   wire_.hold(std::move(memory));
   after_call();
@@ -444,7 +452,7 @@ void Connection::on_publish(const Frame& frame) {
   if (publish.has_expected_end_offset()) request.expected_end_offset = Offset{publish.expected_end_offset()};
   if (publish.call().deadline_ms() > 0) request.deadline = began + std::chrono::milliseconds{publish.call().deadline_ms()};
   ++calls_;
-  scope_.spawn(run_publish(std::move(stream), place, std::move(request), std::move(held_)));
+  scope_.spawn(run_publish(std::move(stream), place, std::move(request), publish.call().traceparent(), std::move(held_)));
 }
 
 void Connection::refuse_publish(PublishStream& stream, std::uint64_t place, Refusal refusal) {
@@ -452,11 +460,12 @@ void Connection::refuse_publish(PublishStream& stream, std::uint64_t place, Refu
   stream.answer(place, std::unexpected{std::move(refusal)});
 }
 
-Task<void> Connection::run_publish(std::shared_ptr<PublishStream> stream, std::uint64_t place, service::ProduceRequest request, Held held) {
+Task<void> Connection::run_publish(std::shared_ptr<PublishStream> stream, std::uint64_t place, service::ProduceRequest request, std::string traceparent, Held held) {
   Instant began = now();
   held.shrink_to(request.batch.length + kCallBytes);
   Answer<service::ProduceReply> reply = co_await front_.service().produce(std::move(request));
   counted(Api::publish, began, reply ? nullptr : &reply.error());
+  if (!reply) log_refused(Api::publish, reply.error(), traceparent);
   stream->answer(place, std::move(reply));
   held = Held{};
   after_call();
@@ -490,7 +499,7 @@ Task<Answer<proto::SubscribeReply>> Connection::subscribe(std::uint64_t id, prot
   }
   wire_.send(FrameType::subscribe_reply, id, reply);
   if (!reading()) co_return reply;  // the connection is ending: nobody would stop a stream that begins now
-  auto subscription = std::make_shared<Subscription>(wire_, front_.service(), front_.runtime(), scope_, std::move(options));
+  auto subscription = std::make_shared<Subscription>(wire_, front_.service(), front_.runtime(), front_.catching_up(), scope_, std::move(options));
   subscriptions_.emplace(id, subscription);
   subscription->start(*starts);
   co_return reply;

@@ -8,6 +8,7 @@
 namespace tailrace::broker::native {
 namespace {
 
+constexpr std::uint64_t kCatchingUpMax = 16;  // of a shard: enough to keep a device busy, of 1 MiB or one batch each
 constexpr flow::Pool kPools[] = {flow::Pool::requests, flow::Pool::replies, flow::Pool::control, flow::Pool::receiving};
 
 }  // namespace
@@ -43,7 +44,7 @@ Api api_of(proto::FrameType type) {
 }
 
 Front::Front(service::ShardService& service, io::Runtime& runtime, FrontOptions options)
-    : service_{service}, runtime_{runtime}, options_{std::move(options)}, window_watch_{*this}, relief_{*this}, ended_{runtime.executor} {
+    : service_{service}, runtime_{runtime}, options_{std::move(options)}, catching_up_{"catching up", kCatchingUpMax, limits::kMemoryWaitersMax}, window_watch_{*this}, relief_{*this}, ended_{runtime.executor} {
   window_watch_.fire = [](Notifier::Waiter* waiter) noexcept {
     auto* watch = static_cast<WindowWatch*>(waiter);
     if (std::exchange(watch->queued, true)) return;
@@ -82,6 +83,13 @@ void Front::relieve() {
   if (waiting == 0) return;
   for (Connection* connection : open_) connection->cut_if_stalled(waiting);
   runtime_.timers.arm(relief_, runtime_.clock.now() + 1s);
+}
+
+void Front::reconfigure(const FrontOptions& changed) {
+  options_.features = changed.features;
+  options_.idle_timeout = changed.idle_timeout;
+  options_.connections_max = changed.connections_max;
+  options_.connections_per_address_max = changed.connections_per_address_max;
 }
 
 Task<void> Front::accept_from(io::Listener& listener) {

@@ -21,6 +21,7 @@
 
 #include "base/notifier.h"
 #include "base/task.h"
+#include "flow/memory_budget.h"
 #include "io/runtime.h"
 #include "io/stream.h"
 #include "model/ids.h"
@@ -81,6 +82,9 @@ class Front {
   /// the deadline the rest is cut. Answers how many were cut.
   [[nodiscard]] Task<std::size_t> drain(Instant deadline);
 
+  /// Takes over features, limits and the idle timeout of `changed`, for connections that come from now on.
+  void reconfigure(const FrontOptions& changed);
+
   [[nodiscard]] FrontCounters counters() const;  // with the connections' own figures added up
   [[nodiscard]] std::size_t connections() const { return open_.size(); }
 
@@ -90,6 +94,8 @@ class Front {
   [[nodiscard]] const FrontOptions& options() const { return options_; }
   [[nodiscard]] FrontCounters& count() { return counters_; }
   [[nodiscard]] bool draining() const { return draining_; }
+  /// Places for fetches of readers that have not reached the end: what these hold was read before anybody paid for it.
+  [[nodiscard]] flow::MemoryPool& catching_up() { return catching_up_; }
   /// One line a second for what strangers send, with the number of lines left out.
   void log_garbage(std::string_view peer, std::string_view what);
 
@@ -115,6 +121,7 @@ class Front {
   FrontCounters counters_;
   std::list<Connection*> open_;
   std::map<std::string, std::size_t, std::less<>> per_address_;
+  flow::MemoryPool catching_up_;
   WindowWatch window_watch_;
   Relief relief_;
   TaskScope scope_;

@@ -115,6 +115,17 @@ Task<void> Subscription::read(std::shared_ptr<Subscription> self, Reader* reader
     // The first answer tells at once where the end is; after that there is time.
     request.wait_until = reader->told_end ? self->runtime_.clock.now() + kFetchWait : self->runtime_.clock.now();
     std::uint64_t moves = reader->moves;
+    flow::Reservation place;
+    if (!reader->told_end) {
+      auto taken = co_await self->catching_up_.acquire(self->runtime_.executor, 1);
+      if (taken) {
+        place = *std::move(taken);
+      } else {  // too many wait already
+        io::WaitUntil later{self->wake_, self->runtime_, self->runtime_.clock.now() + kMemoryPatience};
+        (void)co_await later;
+      }
+      if (!taken || self->stopped_ || moves != reader->moves || reader->paused || !self->may_send()) continue;
+    }
     Answer<service::FetchReply> reply = co_await reader->fetcher.fetch(std::move(request));
     if (self->stopped_) break;
     if (!reply && reply.error().code == Errc::cancelled) {  // moved, paused or resumed meanwhile
@@ -128,6 +139,7 @@ Task<void> Subscription::read(std::shared_ptr<Subscription> self, Reader* reader
     }
     auto memory = self->wire_.take_memory(reply->bytes);
     if (!memory) {
+      place = {};
       // Memory for replies is used up: what was read is dropped, and read again when there is some.
       reply = Answer<service::FetchReply>{};
       io::WaitUntil room{self->wake_, self->runtime_, self->runtime_.clock.now() + kMemoryPatience};
@@ -175,6 +187,7 @@ void Subscription::deliver(Reader& reader, const service::FetchReply& reply) {
     bool reached = i == reply.batches.size() && reader.next >= reply.high_watermark;
     if (reader.until && reader.next >= *reader.until) reader.finished = true;
     send(reader, first, records, batches_, reached);
+    batches_.clear();  // what was sent is the outbox's to keep, for as long as it takes
     if (reader.finished) return;
   }
 }

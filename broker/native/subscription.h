@@ -9,7 +9,8 @@
 /// Credit   is spent at the moment a batch is queued, so partitions that fetch at the same time never overdraw it by more
 ///          than the rest of one batch. What was fetched and does not fit is dropped and fetched again: it is nearly always
 ///          in the hot tail.
-/// Memory   what a loop holds between fetch and outbox is bounded by kFetchBytes and one batch; the outbox by Outbox::full().
+/// Memory   what a loop holds between fetch and outbox is bounded by kFetchBytes and one batch, and few loops of a shard fetch at a
+///          time (Front::catching_up()) until they have reached the end; the outbox is bounded by Outbox::full().
 /// Spec     docs/native-protocol.md, "Subscribe", "Credit", "Seek and pause".
 #include <cstdint>
 #include <memory>
@@ -42,8 +43,8 @@ class Subscription : public std::enable_shared_from_this<Subscription> {
     proto::OutOfRange out_of_range = proto::OUT_OF_RANGE_ERROR;
     flow::CreditWindow credit;
   };
-  Subscription(Wire& wire, service::ShardService& service, io::Runtime& runtime, TaskScope& scope, Options options)
-      : wire_{wire}, service_{service}, runtime_{runtime}, scope_{scope}, options_{std::move(options)}, wake_{runtime.executor} {}
+  Subscription(Wire& wire, service::ShardService& service, io::Runtime& runtime, flow::MemoryPool& catching_up, TaskScope& scope, Options options)
+      : wire_{wire}, service_{service}, runtime_{runtime}, catching_up_{catching_up}, scope_{scope}, options_{std::move(options)}, wake_{runtime.executor} {}
 
   /// Turns positions into offsets: asks the service, and applies the out-of-range policy to exact ones.
   static Task<service::Answer<std::vector<Start>>> resolve(service::ShardService& service, std::string topic,
@@ -89,6 +90,7 @@ class Subscription : public std::enable_shared_from_this<Subscription> {
   Wire& wire_;
   service::ShardService& service_;
   io::Runtime& runtime_;
+  flow::MemoryPool& catching_up_;
   TaskScope& scope_;
   Options options_;
   Notifier wake_;
