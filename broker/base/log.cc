@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <atomic>
 #include <cstdio>
 
 namespace tailrace::broker {
@@ -14,7 +15,7 @@ void to_stderr(LogLevel level, std::string_view event, std::string_view message)
 }
 
 LogSink sink_in_use = to_stderr;
-LogLevel threshold_in_use = LogLevel::warn;
+std::atomic<LogLevel> threshold_in_use = LogLevel::warn;
 
 }  // namespace
 
@@ -23,7 +24,8 @@ void set_log_sink(LogSink sink, LogLevel threshold) {
   threshold_in_use = threshold;
 }
 
-bool log_enabled(LogLevel level) { return level >= threshold_in_use; }
+void set_log_threshold(LogLevel threshold) { threshold_in_use.store(threshold, std::memory_order_relaxed); }
+bool log_enabled(LogLevel level) { return level >= threshold_in_use.load(std::memory_order_relaxed); }
 
 void vlog(LogLevel level, std::string_view event, fmt::string_view format, fmt::format_args args) {
   if (!log_enabled(level)) return;

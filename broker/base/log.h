@@ -14,6 +14,7 @@ enum class LogLevel { debug, info, warn, error };
 /// other threads run.
 using LogSink = void (*)(LogLevel level, std::string_view event, std::string_view message);
 void set_log_sink(LogSink sink, LogLevel threshold);
+void set_log_threshold(LogLevel threshold);  // any thread
 [[nodiscard]] bool log_enabled(LogLevel level);
 void vlog(LogLevel level, std::string_view event, fmt::string_view format, fmt::format_args args);
 

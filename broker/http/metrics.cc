@@ -68,6 +68,7 @@ void render_node(Page& page, const NodeMetrics& node) {
   page.gauge("tailrace_up_seconds", "Since the broker's start.", {}, node.up_seconds);
   page.gauge("tailrace_shards", "Shards that answered.", {}, static_cast<double>(node.shards.size()));
   page.gauge("tailrace_shards_silent", "Shards that did not answer in time; their figures are missing here.", {}, static_cast<double>(node.shards_silent));
+  page.gauge("tailrace_config_restart_pending", "Configuration keys that a reload left for the next start.", {}, static_cast<double>(node.config_restart_pending));
   page.gauge("tailrace_recovery_seconds", "Recovery of the slowest shard at the last start.", {}, node.recovery_seconds);
   page.gauge("tailrace_recovery_torn_tails", "WAL tails cut at the last start.", {}, static_cast<double>(node.torn_tails));
   page.gauge("tailrace_recovery_corrupt_frames", "Damage found in the WAL at the last start.", {}, static_cast<double>(node.corrupt_frames));

@@ -52,6 +52,7 @@ struct NodeMetrics {
   double recovery_seconds = 0;                       // of the slowest shard at the last start
   std::uint64_t torn_tails = 0, corrupt_frames = 0, damaged_partitions = 0;  // found by it
   std::uint64_t shards_silent = 0;                   // did not answer in time; their figures are missing
+  std::uint64_t config_restart_pending = 0;          // keys whose new value waits for the next start
   double cpu_seconds = 0;
   std::uint64_t resident_bytes = 0, open_descriptors = 0;
   std::vector<ShardMetrics> shards;

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <system_error>
@@ -21,6 +22,7 @@ namespace tailrace::broker::server {
 namespace {
 
 constexpr std::size_t kFileBytesMax = 1 << 20;  // a configuration file is some kilobytes; a device or a log named by mistake is not read whole
+constexpr std::size_t kFragmentsMax = 100;      // in conf.d
 constexpr std::string_view kPrefix = "TAILRACE_";
 
 std::uint32_t usable_processors() {
@@ -173,6 +175,42 @@ class Loader {
   std::vector<ConfigProblem> unknown_;
 };
 
+void load_file(Loader& loader, const std::string& path) {
+  std::string text(kFileBytesMax + 1, '\0');
+  errno = 0;
+  std::ifstream in{path, std::ios::binary};
+  if (in) in.read(text.data(), static_cast<std::streamsize>(text.size()));
+  if (!in.is_open() || in.bad()) {
+    loader.problem(Errc::bad_config, fmt::format("cannot read the configuration file {}: {}. Name another one with -c.", path,
+                                                 std::generic_category().message(errno)));
+  } else if (static_cast<std::size_t>(in.gcount()) > kFileBytesMax) {
+    loader.problem(Errc::bad_config, fmt::format("the configuration file {} is larger than 1 MiB.", path));
+  } else {
+    text.resize(static_cast<std::size_t>(in.gcount()));
+    loader.file(text, path);
+  }
+}
+
+/// conf.d/*.toml beside the file, by name. No such folder: none.
+std::vector<std::string> fragments_beside(const std::string& file, Loader& loader) {
+  namespace fs = std::filesystem;
+  std::vector<std::string> out;
+  fs::path folder = fs::path{file}.parent_path() / "conf.d";
+  std::error_code error;
+  if (!fs::exists(folder, error)) return out;
+  fs::directory_iterator entries{folder, error};
+  for (; !error && entries != fs::directory_iterator{} && out.size() <= kFragmentsMax; entries.increment(error)) {
+    if (entries->path().extension() == ".toml") out.push_back(entries->path().string());
+  }
+  if (error) loader.problem(Errc::bad_config, fmt::format("cannot read the folder {}: {}.", folder.string(), error.message()));
+  if (out.size() > kFragmentsMax) {
+    loader.problem(Errc::bad_config, fmt::format("the folder {} has more than {} files that end in .toml.", folder.string(), kFragmentsMax));
+    out.clear();
+  }
+  std::ranges::sort(out);
+  return out;
+}
+
 }  // namespace
 
 std::string Origin::to_string() const { return kind == OriginKind::builtin ? "default" : where; }
@@ -208,22 +246,21 @@ std::expected<LoadedConfig, std::vector<ConfigProblem>> load_config_text(std::st
 std::expected<LoadedConfig, std::vector<ConfigProblem>> load_config(const ConfigSources& sources) {
   Loader loader{sources};
   if (sources.file) {
-    std::string text(kFileBytesMax + 1, '\0');
-    errno = 0;
-    std::ifstream in{*sources.file, std::ios::binary};
-    if (in) in.read(text.data(), static_cast<std::streamsize>(text.size()));
-    if (!in.is_open() || in.bad()) {
-      loader.problem(Errc::bad_config, fmt::format("cannot read the configuration file {}: {}. Name another one with -c.", *sources.file,
-                                                   std::generic_category().message(errno)));
-    } else if (static_cast<std::size_t>(in.gcount()) > kFileBytesMax) {
-      loader.problem(Errc::bad_config, fmt::format("the configuration file {} is larger than 1 MiB.", *sources.file));
-    } else {
-      text.resize(static_cast<std::size_t>(in.gcount()));
-      loader.file(text, *sources.file);
-    }
+    load_file(loader, *sources.file);
+    for (const std::string& fragment : fragments_beside(*sources.file, loader)) load_file(loader, fragment);
   }
   loader.others();
   return loader.finish();
+}
+
+ConfigChanges changes_between(const LoadedConfig& running, const LoadedConfig& fresh) {
+  ConfigChanges out;
+  for (const Setting& setting : settings()) {
+    const std::string& text = fresh.values.find(setting.key)->second.text;
+    if (running.values.find(setting.key)->second.text == text) continue;
+    (setting.live ? out.live : out.restart).push_back(fmt::format("{} = {}", setting.key, text));
+  }
+  return out;
 }
 
 std::string closest_name(std::string_view wrong, std::span<const std::string_view> names) {

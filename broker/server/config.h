@@ -3,6 +3,9 @@
 ///
 /// Keys     `section.key`, listed in settings(); `allow_unauthenticated` has no section.
 /// File     TOML; sizes ("64MiB") and durations ("10s") are strings with a unit, bare numbers are refused for them.
+///          Then the files of the folder conf.d beside it that end in .toml, by name: a later one wins over an earlier.
+/// Reload   SIGHUP reads all layers again; a problem leaves everything as it was. Keys marked live apply at once, others at the
+///          next start.
 /// Environment  TAILRACE_SECTION__KEY, e.g. TAILRACE_DATA__DIRECTORY; only names with two underscores in a row are the
 ///          broker's. A key without a section: TAILRACE__ALLOW_UNAUTHENTICATED.
 /// Flags    `--set section.key=value`, and --data, --listen, --http-listen, which are spellings of the same keys.
@@ -74,6 +77,7 @@ struct Setting {
   std::uint64_t maximum = 0;
   std::string_view choices = {};    // "auto|io_uring|threads"
   std::string_view meaning;
+  bool live = false;                // a reload applies it
 };
 [[nodiscard]] std::span<const Setting> settings();
 [[nodiscard]] const Setting* find_setting(std::string_view key);
@@ -119,6 +123,13 @@ struct LoadedConfig {
 /// The same for text that is already in memory (tests, the fuzz target); `name` stands for the file in messages.
 [[nodiscard]] std::expected<LoadedConfig, std::vector<ConfigProblem>> load_config_text(std::string_view toml, std::string_view name,
                                                                                       const ConfigSources& others);
+
+/// What a reload changes.
+struct ConfigChanges {
+  std::vector<std::string> live;     // "log.level = debug"
+  std::vector<std::string> restart;  // the same, for keys that apply at the next start
+};
+[[nodiscard]] ConfigChanges changes_between(const LoadedConfig& running, const LoadedConfig& fresh);
 
 /// What `tailrace config show` prints: TOML that load_config accepts, with the origin as a comment if asked.
 [[nodiscard]] std::string show_config(const LoadedConfig& config, bool with_origin);

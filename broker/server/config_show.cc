@@ -39,7 +39,7 @@ std::string explain_one(const Setting& setting) {
     if (c == '.') variable += "__";
     else variable += static_cast<char>(c >= 'a' && c <= 'z' ? c - 'a' + 'A' : c);
   }
-  out += fmt::format("\n  applies  at the next start\n  or       {}=..., --set {}=...\n", variable, setting.key);
+  out += fmt::format("\n  applies  {}\n  or       {}=..., --set {}=...\n", setting.live ? "at a reload (SIGHUP)" : "at the next start", variable, setting.key);
   return out;
 }
 

@@ -21,13 +21,14 @@ namespace {
 constexpr std::chrono::milliseconds kHealthCheck{1'000};
 constexpr std::chrono::milliseconds kStopGrace{1'000};  // beyond shutdown.deadline, for what is nearly done
 
-/// SIGTERM and SIGINT of the whole process, taken one by one with a timeout. Threads that start later inherit the mask.
+/// SIGTERM, SIGINT and SIGHUP of the whole process, taken one by one with a timeout. Threads that start later inherit the mask.
 class StopSignals {
  public:
   StopSignals() {
     sigemptyset(&set_);
     sigaddset(&set_, SIGTERM);
     sigaddset(&set_, SIGINT);
+    sigaddset(&set_, SIGHUP);
     pthread_sigmask(SIG_BLOCK, &set_, &before_);
   }
   ~StopSignals() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
@@ -80,9 +81,27 @@ class SecondSignal {
     action.sa_handler = [](int) { std::_Exit(130); };
     sigaction(SIGTERM, &action, nullptr);
     sigaction(SIGINT, &action, nullptr);
-    pthread_sigmask(SIG_UNBLOCK, &signals.set(), nullptr);
+    sigset_t stops = signals.set();
+    sigdelset(&stops, SIGHUP);  // there is nothing to reload for any more
+    pthread_sigmask(SIG_UNBLOCK, &stops, nullptr);
   }
 };
+
+/// All or nothing. Answers what runs now.
+void reload(Server& server, LoadedConfig& running, const LoadedConfig& started, const RunHooks& hooks) {
+  auto fresh = hooks.load();
+  if (!fresh) {
+    for (const ConfigProblem& problem : fresh.error()) log_error("config.reload_refused", "{} Nothing was changed.", problem.message);
+    return;
+  }
+  ConfigChanges now = changes_between(running, *fresh);
+  std::vector<std::string> pending = changes_between(started, *fresh).restart;
+  server.reload(fresh->options, pending.size());
+  for (const std::string& change : now.live) log_info("config.changed", "{}", change);
+  for (const std::string& change : pending) log_warn("config.restart_pending", "{} applies at the next start", change);
+  log_info("config.reloaded", "{} keys changed, {} wait for the next start, config={}", now.live.size(), pending.size(), fresh->digest);
+  running = *std::move(fresh);
+}
 
 }  // namespace
 
@@ -106,9 +125,13 @@ int run_server(const LoadedConfig& config, RunHooks hooks) {
   auto wait = kHealthCheck;
   if (auto interval = watchdog_interval()) wait = std::min(wait, std::chrono::duration_cast<std::chrono::milliseconds>(*interval));
   int exit_code = 0;
+  LoadedConfig running = config;
   for (;;) {
-    if (int number = signals.wait(wait); number != 0) {
-      log_info("server.stopping", "signal {}; at most {} ms", number == SIGTERM ? "TERM" : "INT", config.options.shutdown_deadline.count());
+    if (int number = signals.wait(wait); number == SIGHUP && hooks.load) {
+      reload(**server, running, config, hooks);
+      continue;
+    } else if (number != 0) {
+      log_info("server.stopping", "signal {}; at most {} ms", number == SIGTERM ? "TERM" : number == SIGINT ? "INT" : "HUP", running.options.shutdown_deadline.count());
       break;
     }
     if (std::string failure = (*server)->failure(); !failure.empty()) {
@@ -122,8 +145,8 @@ int run_server(const LoadedConfig& config, RunHooks hooks) {
   SecondSignal second{signals};
   bool clean = false;
   {
-    StopDeadline deadline{config.options.shutdown_deadline};
-    clean = (*server)->stop(config.options.shutdown_deadline);
+    StopDeadline deadline{running.options.shutdown_deadline};
+    clean = (*server)->stop(running.options.shutdown_deadline);
   }
   log_info("server.stopped", "{}", clean ? "clean" : "not clean: the next start recovers from the WAL");
   return exit_code;

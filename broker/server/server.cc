@@ -68,6 +68,7 @@ struct Server::Impl {
   HostPort native_bound, http_bound;
   std::vector<std::string> backends;
   std::atomic<Phase> phase{Phase::starting};
+  std::atomic<std::size_t> restart_pending{0};
 
   [[nodiscard]] ShardHost& first() { return *shards.front(); }
 
@@ -76,6 +77,9 @@ struct Server::Impl {
   Result<void> start_http();
   Result<void> start_broker(std::uint64_t descriptors);
   Result<void> start_listeners();
+  /// What of them may change while they serve.
+  [[nodiscard]] native::FrontOptions front_options_from(const ServerOptions& from) const;
+  void reload(const ServerOptions& fresh, std::size_t pending);
   bool stop(std::chrono::milliseconds deadline);
   void end_threads();
 
@@ -159,16 +163,12 @@ Result<void> Server::Impl::start_listeners() {
   }
   native_bound = {options.listen_native.host, port};
   bool any_address = native_bound.host == "0.0.0.0" || native_bound.host == "::";
-  native::FrontOptions front_options;
+  native::FrontOptions front_options = front_options_from(options);
   front_options.node = broker->node_id();
   front_options.cluster_id = broker->cluster_id();
   front_options.software = "tailrace/" TAILRACE_VERSION;
-  if (options.auto_create_topics) front_options.features.emplace_back("auto_create_topics");
   front_options.advertise_host = !options.advertise_host.empty() ? options.advertise_host : any_address ? "" : native_bound.host;
   front_options.advertise_port = port;
-  front_options.idle_timeout = options.idle_timeout;
-  front_options.connections_max = std::max<std::size_t>(1, options.connections_max / shards.size());
-  front_options.connections_per_address_max = std::max<std::size_t>(1, options.connections_per_address_max / shards.size());
   for (auto& shard : shards) {
     auto begin = [this, &shard, &front_options]() -> Task<bool> {
       shard->front = std::make_unique<native::Front>(broker->shard(shard->index()), shard->runtime(), front_options);
@@ -178,6 +178,28 @@ Result<void> Server::Impl::start_listeners() {
     shard->run_on<bool>(std::move(begin));
   }
   return {};
+}
+
+native::FrontOptions Server::Impl::front_options_from(const ServerOptions& from) const {
+  native::FrontOptions out;
+  if (from.auto_create_topics) out.features.emplace_back("auto_create_topics");
+  out.idle_timeout = from.idle_timeout;
+  out.connections_max = std::max<std::size_t>(1, from.connections_max / shards.size());
+  out.connections_per_address_max = std::max<std::size_t>(1, from.connections_per_address_max / shards.size());
+  return out;
+}
+
+void Server::Impl::reload(const ServerOptions& fresh, std::size_t pending) {
+  restart_pending = pending;
+  set_log_threshold(fresh.log_level);
+  options.shutdown_deadline = fresh.shutdown_deadline;
+  for (auto& shard : shards) {
+    auto change = [&shard, changed = front_options_from(fresh)]() -> Task<bool> {
+      shard->front->reconfigure(changed);
+      co_return true;
+    };
+    shard->run_on<bool>(std::move(change));
+  }
 }
 
 bool Server::Impl::stop(std::chrono::milliseconds deadline) {
@@ -262,6 +284,7 @@ std::vector<service::ShardHealth> Server::Impl::ask_health() {
 std::string Server::Impl::metrics() {
   http::NodeMetrics node;
   node.version = TAILRACE_VERSION;
+  node.config_restart_pending = restart_pending;
   node.up_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
   if (phase == Phase::serving) {
     for (const log::RecoveryReport& recovery : report.recovery) {
@@ -315,6 +338,7 @@ HostPort Server::native_address() const { return impl_->native_bound; }
 HostPort Server::http_address() const { return impl_->http_bound; }
 const std::vector<std::string>& Server::io_backends() const { return impl_->backends; }
 bool Server::stop(std::chrono::milliseconds deadline) { return impl_->stop(deadline); }
+void Server::reload(const ServerOptions& fresh, std::size_t restart_pending) { impl_->reload(fresh, restart_pending); }
 
 std::string Server::failure() const {
   for (const service::ShardHealth& shard : impl_->ask_health()) {

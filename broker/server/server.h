@@ -39,6 +39,9 @@ class Server {
   /// False: the deadline passed, or a log failed; the next start recovers from the WAL. Connections and calls are cut off
   /// at the deadline; the logs' last writes are waited for (run_server ends the process if they hang).
   bool stop(std::chrono::milliseconds deadline);
+  /// Takes over the keys of `fresh` that are marked live; the rest stays as it is. `restart_pending`: how many keys that is, for
+  /// /metrics. Connections that are there keep the idle timeout they were told.
+  void reload(const ServerOptions& fresh, std::size_t restart_pending);
   /// A log reported a failure that must end the process (a failed WAL write or sync): the reason, or empty.
   [[nodiscard]] std::string failure() const;
 
@@ -49,12 +52,15 @@ class Server {
 };
 
 /// What `tailrace server` and `tailrace dev` do: starts, prints `ready native=HOST:PORT http=HOST:PORT` on stdout, tells
-/// systemd (NOTIFY_SOCKET), waits for SIGTERM or SIGINT, drains. A second signal during the drain ends it at once.
+/// systemd (NOTIFY_SOCKET), waits for SIGTERM or SIGINT, drains. A second signal during the drain ends it at once. SIGHUP calls
+/// `load` and takes over what can change; when it fails everything stays as it is and the log says why. Without `load` it is the
+/// terminal that closed, and stops the broker like the others.
 /// `on_ready` runs after the line was printed. Start errors go to `on_error` once. Answers the process's exit code:
 /// 0 clean stop, 1 failed, 2 configuration (also a non-loopback address without allow_unauthenticated), 130 second signal.
 struct RunHooks {
   std::function<void(const Server&)> on_ready{};
   std::function<void(const StartError&)> on_error{};
+  std::function<std::expected<LoadedConfig, std::vector<ConfigProblem>>()> load{};
 };
 [[nodiscard]] int run_server(const LoadedConfig& config, RunHooks hooks = {});
 

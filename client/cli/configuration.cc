@@ -11,7 +11,7 @@ namespace tailrace::cli {
 
 namespace server_ns = broker::server;
 
-Outcome<server_ns::LoadedConfig> load_configuration(const Context& context, const ServerFlags& flags, bool dev, const std::vector<server_ns::FlagValue>& more) {
+std::expected<server_ns::LoadedConfig, std::vector<server_ns::ConfigProblem>> read_configuration(const ServerFlags& flags, bool dev, const std::vector<server_ns::FlagValue>& more) {
   server_ns::ConfigSources sources;
   sources.file = flags.file;
   sources.environment = server_ns::process_environment();
@@ -29,7 +29,14 @@ Outcome<server_ns::LoadedConfig> load_configuration(const Context& context, cons
   if (flags.http_listen) sources.flags.push_back({"listen.http", *flags.http_listen, "--http-listen"});
   auto loaded = server_ns::load_config(sources);
   if (!loaded) problems.insert(problems.end(), loaded.error().begin(), loaded.error().end());
-  if (!problems.empty()) {
+  if (!problems.empty()) return std::unexpected(std::move(problems));
+  return loaded;
+}
+
+Outcome<server_ns::LoadedConfig> load_configuration(const Context& context, const ServerFlags& flags, bool dev, const std::vector<server_ns::FlagValue>& more) {
+  auto loaded = read_configuration(flags, dev, more);
+  if (!loaded) {
+    const auto& problems = loaded.error();
     for (std::size_t i = 0; i + 1 < problems.size(); ++i) note(failure_line({problems[i].code, problems[i].message, kNoHint, kUsage}, context.terminal.colour_stderr));
     return failed(problems.back().code, problems.back().message, kNoHint, kUsage);
   }

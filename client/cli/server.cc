@@ -56,6 +56,7 @@ Outcome<int> server(Context& context, const ServerFlags& flags) {
   if (!config) return std::unexpected(config.error());
   server_ns::RunHooks hooks;
   hooks.on_error = [&context](const server_ns::StartError& error) { report(context, error, kFailed); };
+  if (flags.file) hooks.load = [&flags] { return read_configuration(flags, false); };  // without a file there is nothing to reload
   return server_ns::run_server(*config, std::move(hooks));
 }
 

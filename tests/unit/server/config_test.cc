@@ -4,9 +4,11 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <filesystem>
 #include <fstream>
 
 #include "server/config_values.h"
+#include "tests/support/scratch_directory.h"
 
 namespace tailrace::broker::server {
 namespace {
@@ -124,6 +126,38 @@ TEST(Config, BrokenTomlNamesLineAndColumn) {
 
 TEST(Config, AllProblemsAreReportedAtOnce) {
   EXPECT_EQ(problems("[wal]\nfilez = 1\nfiles = 99\n[log]\nformat = \"xml\"\n").size(), 3u);
+}
+
+// Packages and operators each have files of their own: conf.d is read after the file beside it, by name, and says where a value is from.
+TEST(Config, FragmentsComeAfterTheFileByName) {
+  testing_support::ScratchDirectory scratch;
+  std::string file = scratch.path() + "/tailrace.toml";
+  std::ofstream{file} << "[wal]\nfiles = 3\n[log]\nlevel = \"warn\"\n";
+  EXPECT_TRUE(load_config({.file = file}).has_value()) << "no folder: no fragments";
+  std::filesystem::create_directory(scratch.path() + "/conf.d");
+  std::ofstream{scratch.path() + "/conf.d/20-local.toml"} << "[wal]\nfiles = 5\n";
+  std::ofstream{scratch.path() + "/conf.d/10-site.toml"} << "[wal]\nfiles = 4\nfile_bytes = \"1MiB\"\n";
+  std::ofstream{scratch.path() + "/conf.d/notes.txt"} << "not read";
+  auto loaded = load_config({.file = file, .flags = {{"log.level", "error", "--set log.level"}}});
+  ASSERT_TRUE(loaded.has_value());
+  EXPECT_EQ(loaded->options.wal_files, 5);
+  EXPECT_EQ(loaded->options.wal_file_bytes, 1u << 20);
+  EXPECT_EQ(loaded->options.log_level, LogLevel::error);
+  EXPECT_EQ(loaded->values["wal.files"].origin.to_string(), scratch.path() + "/conf.d/20-local.toml:2:1");
+  std::ofstream{scratch.path() + "/conf.d/30-bad.toml"} << "[wal]\nfilez = 5\n";
+  auto bad = load_config({.file = file});
+  ASSERT_FALSE(bad.has_value());
+  EXPECT_NE(bad.error()[0].message.find("conf.d/30-bad.toml:2:1"), std::string::npos) << bad.error()[0].message;
+}
+
+TEST(Config, ChangesAreToldApartByWhenTheyApply) {
+  LoadedConfig before = load("[wal]\nfiles = 3\n");
+  LoadedConfig after = load("[wal]\nfiles = 4\n[log]\nlevel = \"debug\"\n");
+  ConfigChanges changes = changes_between(before, after);
+  EXPECT_EQ(changes.live, std::vector<std::string>{"log.level = debug"});
+  EXPECT_EQ(changes.restart, std::vector<std::string>{"wal.files = 4"});
+  EXPECT_NE(explain_config("log.level").text->find("at a reload"), std::string::npos);
+  EXPECT_NE(explain_config("wal.files").text->find("at the next start"), std::string::npos);
 }
 
 TEST(Config, AMissingFileIsOneClearMessage) {

@@ -34,7 +34,7 @@ LoadedConfig config_for(const std::string& directory) {
 
 class Child {
  public:
-  explicit Child(const LoadedConfig& config) {
+  explicit Child(const LoadedConfig& config, RunHooks hooks = {}) {
     int out[2], err[2];
     EXPECT_EQ(::pipe(out), 0);
     EXPECT_EQ(::pipe(err), 0);
@@ -43,7 +43,7 @@ class Child {
       ::dup2(out[1], STDOUT_FILENO);
       ::dup2(err[1], STDERR_FILENO);
       for (int fd : {out[0], out[1], err[0], err[1]}) ::close(fd);
-      ::_exit(run_server(config));
+      ::_exit(run_server(config, std::move(hooks)));
     }
     ::close(out[1]);
     ::close(err[1]);
@@ -102,7 +102,7 @@ std::uint16_t native_port(const std::string& ready) {
 
 // Scripts wait for this line and take the ports from it; SIGTERM and SIGINT both leave the clean mark.
 TEST(RunServer, ItSaysReadyAndEndsCleanlyOnASignal) {
-  for (int number : {SIGTERM, SIGINT}) {
+  for (int number : {SIGTERM, SIGINT, SIGHUP}) {
     testing_support::ScratchDirectory scratch;
     Child child{config_for(scratch.path() + "/data")};
     std::string ready = child.line();
@@ -139,11 +139,61 @@ TEST(RunServer, AStartThatFailsSaysOneThingAndItsExitCode) {
   EXPECT_EQ(second.line(), "");
   std::string said = second.errors();
   EXPECT_NE(said.find("error E5305: "), std::string::npos) << said;
-  EXPECT_NE(said.find("--data"), std::string::npos) << said;
+  EXPECT_NE(said.find("another directory"), std::string::npos) << said;
   std::ofstream{scratch.path() + "/notes.txt"} << "not ours";
   Child foreign{config_for(scratch.path())};
   EXPECT_EQ(foreign.wait(), 1);
   EXPECT_NE(foreign.errors().find("error E5306: "), std::string::npos);
+}
+
+// A reload is all or nothing, and says what it did and what has to wait.
+TEST(RunServer, AReloadTakesOverWhatCanChangeAndRefusesWhatIsWrong) {
+  testing_support::ScratchDirectory scratch;
+  LoadedConfig config = config_for(scratch.path() + "/data");
+  std::string file = scratch.path() + "/tailrace.toml";
+  RunHooks hooks;
+  hooks.load = [&] {
+    ConfigSources sources;
+    sources.dev = true;
+    sources.file = file;
+    for (const auto& [key, value] : config.values) {
+      if (value.origin.kind == OriginKind::flag) sources.flags.push_back({key, value.text, ""});
+    }
+    return load_config(sources);
+  };
+  Child child{config, hooks};
+  std::string ready = child.line();
+  auto http = static_cast<std::uint16_t>(std::atoi(ready.c_str() + ready.rfind(':') + 1));
+  auto pending = [&] {
+    std::string page = http_get(http, "/metrics").second;
+    auto at = page.find("\ntailrace_config_restart_pending ");
+    return at == std::string::npos ? std::string{} : page.substr(at + 33, page.find('\n', at + 1) - at - 33);
+  };
+  auto idle_timeout = [&] {
+    BlockingClient client{native_port(ready)};
+    proto::Hello hello;
+    hello.set_major(proto::kProtocolMajor);
+    return client.call<proto::HelloReply>(proto::FrameType::hello, 0, hello).idle_timeout_ms();
+  };
+  auto eventually = [](auto condition) {
+    for (int i = 0; i < 1'000 && !condition(); ++i) std::this_thread::sleep_for(10ms);
+    return condition();
+  };
+  EXPECT_EQ(pending(), "0");
+  EXPECT_EQ(idle_timeout(), 300'000u);
+  std::ofstream{file} << "[limits]\nidle_timeout = \"40s\"\n[wal]\nfiles = 7\n";
+  child.signal(SIGHUP);
+  EXPECT_TRUE(eventually([&] { return pending() == "1"; })) << pending();
+  EXPECT_EQ(idle_timeout(), 40'000u);
+  std::ofstream{file} << "[limits]\nidle_timeout = \"50s\"\nconections = 3\n";
+  child.signal(SIGHUP);
+  std::this_thread::sleep_for(100ms);
+  EXPECT_EQ(idle_timeout(), 40'000u);
+  child.signal(SIGTERM);
+  EXPECT_EQ(child.wait(), 0);
+  std::string log = child.errors();
+  EXPECT_NE(log.find("wal.files = 7 applies at the next start"), std::string::npos) << log;
+  EXPECT_NE(log.find("Did you mean \\\"limits.connections\\\"?"), std::string::npos) << log;
 }
 
 TEST(RunServer, TheServiceManagerHearsReadyAndStopping) {
