@@ -78,6 +78,8 @@ suite dev build/dev
 step demo tests/process/demo.sh build/release/bin/tailrace
 step crash-short build/dev/tests/crash_driver --binary build/dev/bin/tailrace --cycles 25
 step disk-full tests/process/disk_full.sh build/release/bin/tailrace
+step flood build/dev/tests/flood --binary build/release/bin/tailrace --small
+step idle-cost env BOUND=memory IDLE_SECONDS=1 tests/process/idle_cost.sh build/release/bin/tailrace build/dev/tests/flood 2000 1000
 step crash-flush build/dev/tests/crash_driver --binary build/dev/bin/tailrace --flush-proof
 if [ $fast = 0 ]; then
   export ASAN_SYMBOLIZER_PATH=/usr/bin/llvm-symbolizer-19 TSAN_OPTIONS="external_symbolizer_path=/usr/bin/llvm-symbolizer-19"
