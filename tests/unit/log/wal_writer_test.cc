@@ -141,5 +141,32 @@ TEST(ShardLog, ATruncationIsAnsweredWheneverTheLogCloses) {
   }
 }
 
+// Appends that nobody waits for, twenty times what the WAL holds, over many partitions: recycling has to make its way through them.
+TEST(ShardLog, ABurstOfManyTimesTheWalIsDurableInTheEnd) {
+  for (std::uint64_t seed = 1; seed <= 4; ++seed) {
+    ShardLogOptions options = LogWorld::small();
+    options.wal_files = seed % 2 == 0 ? limits::kWalFilesMin : 4;
+    LogWorld world{seed, options};
+    ASSERT_TRUE(world.start());
+    std::vector<PartitionPtr> partitions;
+    for (int i = 0; i < 20; ++i) partitions.push_back(world.create(partition_id(1, i)));
+    Random random{seed};
+    std::vector<Offset> ends(partitions.size());
+    for (std::uint64_t bytes = 0; bytes < 20 * options.wal_file_bytes * static_cast<std::uint64_t>(options.wal_files);) {
+      std::size_t which = random.below(partitions.size());
+      Slice batch = make_batch(std::string(random.below(10) == 0 ? 30'000 + random.below(20'000) : random.below(3'000), 'b'));
+      bytes += batch.length;
+      auto appended = world.append(*partitions[which], std::move(batch));
+      ASSERT_TRUE(appended) << appended.error().detail;
+      ends[which] = appended->next_offset;
+    }
+    for (std::size_t i = 0; i < partitions.size(); ++i) {
+      EXPECT_TRUE(world.run(partitions[i]->committed(ends[i]))) << "seed " << seed << " partition " << i;
+      EXPECT_EQ(partitions[i]->high_watermark(), ends[i]);
+    }
+    partitions.clear();
+  }
+}
+
 }  // namespace
 }  // namespace tailrace::broker::log
