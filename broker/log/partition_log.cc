@@ -19,7 +19,15 @@ PartitionLog::PartitionLog(ShardContext& shard, std::uint32_t number, PartitionI
 
 PartitionLog::~PartitionLog() {
   TAILRACE_CHECK(!waiters_head_, "nobody waits for a partition that goes away");
+  detach();
+}
+
+void PartitionLog::detach() {
+  if (!attached_) return;
+  attached_ = false;
   shard_.stats.hot_bytes -= std::min(shard_.stats.hot_bytes, hot_.bytes());
+  hot_.clear();
+  undurable_ = 0;
 }
 
 Result<void> PartitionLog::usable() const {

@@ -82,6 +82,8 @@ class PartitionLog final : public Partition, public WalWriter::Listener {
   void fail_waiters();                 // the directory failed, or the shard log closes
   void shut();                         // every later call answers closed
   void mark_removed();
+  /// The shard log goes, and whoever still holds the partition keeps a shell: its memory is given back, the shard touched no more.
+  void detach();
   Task<Result<void>> delete_files();   // after mark_removed() is durable
   Task<void> quiesce();                // no segment write is running afterwards
   /// Waits for calls that wait for the disk or the WAL. After shut() or mark_removed() no new one begins to.
@@ -244,6 +246,7 @@ class PartitionLog final : public Partition, public WalWriter::Listener {
   bool loaded_ = false;
   bool removed_ = false;
   bool closed_ = false;
+  bool attached_ = true;  // false: shard_ may be gone
   bool truncating_ = false;
   bool folders_made_ = false;
   bool laying_anew_ = false;       // a truncation makes what is below out of the files again: reads wait

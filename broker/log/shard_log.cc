@@ -238,6 +238,7 @@ Task<void> ShardLogImpl::delete_removed(Entry entry, PartitionId id) {
   if (!reused && entry.partition) gone = co_await entry.partition->delete_files();
   else if (!reused) gone = co_await delete_partition_files(runtime_, options_.data_directory, id);
   else if (entry.partition) co_await entry.partition->quiesce();
+  if (entry.partition) entry.partition->detach();
   if (entry.partition) co_await entry.partition->calls_ended();
   if (!gone) {
     log_warn("partition.files_left", "{}: {}", partition_folder(options_.data_directory, id), gone.error().detail);
@@ -289,6 +290,10 @@ Task<void> ShardLogImpl::close() {
   co_await wal_.close();
   co_await calls_ended();
   co_await yield_to(runtime_.executor);  // those who were told run before the partitions go
+  for (auto& [id, entry] : entries_) {
+    if (entry.partition) entry.partition->detach();
+  }
+  for (const PartitionLogPtr& partition : failed_partitions_) partition->detach();
   entries_.clear();
   failed_partitions_.clear();
   flush_queue_.clear();

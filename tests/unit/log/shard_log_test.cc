@@ -52,6 +52,21 @@ TEST(ShardLog, LapsAroundTheWalLoseNothing) {
   }
 }
 
+// Whoever still holds a partition when the log is gone has a shell that answers closed, or that it was deleted; the address
+// sanitizer sees what it touches.
+TEST(ShardLog, APartitionMayBeHeldLongerThanItsLog) {
+  LogWorld world;
+  ASSERT_TRUE(world.start());
+  auto kept = world.create(partition_id(1)), deleted = world.create(partition_id(2));
+  world.publish(*kept, "kept");
+  world.publish(*deleted, "deleted");
+  ASSERT_TRUE(world.run(world.log().remove(partition_id(2))));
+  world.close();
+  EXPECT_EQ(kept->stats().hot_bytes, 0u);
+  kept.reset();
+  deleted.reset();
+}
+
 // A clean stop leaves nothing to replay.
 TEST(ShardLog, AfterACleanStopNoFrameIsApplied) {
   LogWorld world;
