@@ -110,6 +110,7 @@ class Connection {
   Task<service::Answer<proto::DeleteTopicReply>> delete_topic(std::uint64_t id, proto::DeleteTopicRequest request);
   Task<service::Answer<proto::DeleteRecordsReply>> delete_records(std::uint64_t id, proto::DeleteRecordsRequest request);
   Task<service::Answer<proto::ListOffsetsReply>> list_offsets(std::uint64_t id, proto::ListOffsetsRequest request);
+  Task<service::Answer<proto::SkipDamageReply>> skip_damage(std::uint64_t id, proto::SkipDamageRequest request);
   Task<service::Answer<proto::OpenProducerReply>> open_producer(std::uint64_t id, proto::OpenProducerRequest request);
   Task<service::Answer<proto::CloseProducerReply>> close_producer(std::uint64_t id, proto::CloseProducerRequest request);
   Task<service::Answer<proto::SubscribeReply>> subscribe(std::uint64_t id, proto::SubscribeRequest request);

@@ -30,7 +30,7 @@ std::string shortened(std::string text) {
 bool may_be_abandoned(Api api) {
   switch (api) {
     case Api::create_topic: case Api::alter_topic: case Api::delete_topic: case Api::delete_records: case Api::describe_topic:
-    case Api::list_offsets: return true;
+    case Api::list_offsets: case Api::skip_damage: return true;
     case Api::hello: case Api::ping: case Api::metadata: case Api::open_producer: case Api::publish: case Api::close_producer:
     case Api::subscribe: case Api::credit: case Api::seek: case Api::unsubscribe: case Api::other: case Api::count_: return false;
   }
@@ -83,6 +83,7 @@ std::uint64_t answer_bytes(const cluster::Catalog&, const proto::SeekRequest&) {
 std::uint64_t answer_bytes(const cluster::Catalog&, const proto::UnsubscribeRequest&) { return 0; }
 std::uint64_t answer_bytes(const cluster::Catalog&, const proto::CloseProducerRequest&) { return 0; }
 std::uint64_t answer_bytes(const cluster::Catalog&, const proto::DeleteTopicRequest&) { return 0; }
+std::uint64_t answer_bytes(const cluster::Catalog&, const proto::SkipDamageRequest&) { return 0; }
 
 template <class T>
 Answer<T> failed(Refusal refusal) {
@@ -165,6 +166,7 @@ void Connection::on_request(const Frame& frame) {
     case FrameType::delete_topic: return start_call(frame, FrameType::delete_topic_reply, &Connection::delete_topic);
     case FrameType::delete_records: return start_call(frame, FrameType::delete_records_reply, &Connection::delete_records);
     case FrameType::list_offsets: return start_call(frame, FrameType::list_offsets_reply, &Connection::list_offsets);
+    case FrameType::skip_damage: return start_call(frame, FrameType::skip_damage_reply, &Connection::skip_damage);
     case FrameType::open_producer: return start_call(frame, FrameType::open_producer_reply, &Connection::open_producer);
     case FrameType::close_producer: return start_call(frame, FrameType::close_producer_reply, &Connection::close_producer);
     case FrameType::subscribe: return start_call(frame, FrameType::subscribe_reply, &Connection::subscribe);
@@ -173,7 +175,7 @@ void Connection::on_request(const Frame& frame) {
     // The broker's own words, said by a client: answered like any type that is not known here.
     case FrameType::hello_reply: case FrameType::metadata_reply: case FrameType::create_topic_reply: case FrameType::alter_topic_reply:
     case FrameType::describe_topic_reply: case FrameType::delete_topic_reply: case FrameType::delete_records_reply:
-    case FrameType::list_offsets_reply: case FrameType::open_producer_reply: case FrameType::publish_reply:
+    case FrameType::list_offsets_reply: case FrameType::skip_damage_reply: case FrameType::open_producer_reply: case FrameType::publish_reply:
     case FrameType::producer_window: case FrameType::close_producer_reply: case FrameType::subscribe_reply: case FrameType::records:
     case FrameType::seek_reply: case FrameType::unsubscribe_reply: break;
   }
@@ -367,6 +369,12 @@ Task<Answer<proto::DeleteRecordsReply>> Connection::delete_records(std::uint64_t
     to.set_offset(start.offset.value());
   }
   co_return reply;
+}
+
+Task<Answer<proto::SkipDamageReply>> Connection::skip_damage(std::uint64_t, proto::SkipDamageRequest request) {
+  auto done = co_await front_.service().skip_damage(std::move(*request.mutable_topic()), PartitionIndex{request.partition()});
+  if (!done) co_return failed<proto::SkipDamageReply>(std::move(done).error());
+  co_return proto::SkipDamageReply{};
 }
 
 Task<Answer<proto::ListOffsetsReply>> Connection::list_offsets(std::uint64_t, proto::ListOffsetsRequest request) {

@@ -15,7 +15,7 @@ constexpr flow::Pool kPools[] = {flow::Pool::requests, flow::Pool::replies, flow
 
 std::string_view name_of(Api api) {
   static constexpr std::string_view kNames[kApiCount] = {
-      "hello", "ping", "metadata", "create_topic", "alter_topic", "describe_topic", "delete_topic", "delete_records", "list_offsets",
+      "hello", "ping", "metadata", "create_topic", "alter_topic", "describe_topic", "delete_topic", "delete_records", "list_offsets", "skip_damage",
       "open_producer", "publish", "close_producer", "subscribe", "credit", "seek", "unsubscribe", "other"};
   return kNames[static_cast<std::size_t>(api)];
 }
@@ -32,6 +32,7 @@ Api api_of(proto::FrameType type) {
     case delete_topic: return Api::delete_topic;
     case delete_records: return Api::delete_records;
     case list_offsets: return Api::list_offsets;
+    case skip_damage: return Api::skip_damage;
     case open_producer: return Api::open_producer;
     case publish: return Api::publish;
     case close_producer: return Api::close_producer;

@@ -148,6 +148,16 @@ Task<std::vector<PartitionOffset>> Admin::delete_records(std::string_view topic,
       });
 }
 
+Task<void> Admin::skip_damage(std::string_view topic, std::int32_t partition) {
+  auto* engine = engine_of(core_);
+  if (!engine) return {};
+  proto::SkipDamageRequest request;
+  request.set_topic(std::string{topic});
+  request.set_partition(partition);
+  return engine->call<void, proto::SkipDamageRequest, proto::SkipDamageReply>(FrameType::skip_damage, std::move(request), FrameType::skip_damage_reply, CallPolicy::repeat,
+                                                                              [](const proto::SkipDamageReply&) -> Result<void> { return {}; });
+}
+
 Task<std::vector<ListedOffset>> Admin::list_offsets(std::string_view topic, From at, std::span<const std::int32_t> partitions) {
   auto* engine = engine_of(core_);
   if (!engine) return {};

@@ -264,6 +264,16 @@ void FakeBroker::Impl::handle(Connection& connection, const proto::FrameHeader& 
       }
       return push(connection, FrameType::delete_records_reply, id, reply);
     }
+    case FrameType::skip_damage: {
+      auto request = decode<proto::SkipDamageRequest>(control);
+      if (!request) return kill(connection);
+      FakeTopic* topic = find_topic(request->topic());
+      if (!topic) return refuse(connection, id, Errc::no_such_topic, request->topic());
+      if (request->partition() < 0 || request->partition() >= static_cast<std::int32_t>(topic->partitions.size())) {
+        return refuse(connection, id, Errc::no_such_partition, std::to_string(request->partition()));
+      }
+      return push(connection, FrameType::skip_damage_reply, id, proto::SkipDamageReply{});  // nothing here is ever damaged
+    }
     case FrameType::list_offsets: return on_list_offsets(connection, id, control);
     case FrameType::open_producer: return on_open_producer(connection, id, control);
     case FrameType::publish: return on_publish(connection, id, control, payload);

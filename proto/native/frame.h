@@ -33,6 +33,7 @@ enum class FrameType : std::uint16_t {
   delete_topic = 28, delete_topic_reply = 29,
   delete_records = 30, delete_records_reply = 31,
   list_offsets = 32, list_offsets_reply = 33,
+  skip_damage = 34, skip_damage_reply = 35,
   open_producer = 40, open_producer_reply = 41,   // id = the stream it opens
   publish = 42, publish_reply = 43,               // id = that stream; payload: one record batch
   producer_window = 44,                           // broker to client: bytes in flight now allowed

@@ -50,6 +50,8 @@ void parse_as(FrameType type, broker::Bytes control) {
     case FrameType::describe_topic_reply: return parse<DescribeTopicReply>(control);
     case FrameType::delete_topic: return parse<DeleteTopicRequest>(control);
     case FrameType::delete_topic_reply: return parse<DeleteTopicReply>(control);
+    case FrameType::skip_damage: return parse<SkipDamageRequest>(control);
+    case FrameType::skip_damage_reply: return parse<SkipDamageReply>(control);
     case FrameType::delete_records: return parse<DeleteRecordsRequest>(control);
     case FrameType::delete_records_reply: return parse<DeleteRecordsReply>(control);
     case FrameType::list_offsets: return parse<ListOffsetsRequest>(control);

@@ -130,6 +130,10 @@ class Admin {
   /// Records before these offsets go; offset -1: everything committed now. Answers the new log starts.
   Task<std::vector<PartitionOffset>> delete_records(std::string_view topic, std::span<const PartitionOffset> before,
                                                     bool validate_only = false);
+  /// Gives up, for good, the offsets that PartitionDescription::damage names: readers go on behind them, and the partition
+  /// takes records again. Without damage it changes nothing. An operator's decision: `tailrace explain E5303`.
+  /// Errors: no_such_topic, no_such_partition, io_error.
+  Task<void> skip_damage(std::string_view topic, std::int32_t partition);
   /// Offsets of From::earliest, latest or time in the given partitions (empty: all), in the order of the partitions.
   Task<std::vector<ListedOffset>> list_offsets(std::string_view topic, From at, std::span<const std::int32_t> partitions = {});
   Task<ClusterDescription> cluster(bool include_internal = false);

@@ -141,7 +141,7 @@ TEST(BadInput, FramesThatContradictThemselvesEndTheConnectionWithAReason) {
 
 TEST(BadInput, AControlPartThatIsNoMessageEndsTheConnection) {
   for (FrameType type : {FrameType::ping, FrameType::metadata, FrameType::create_topic, FrameType::alter_topic, FrameType::describe_topic,
-                         FrameType::delete_topic, FrameType::delete_records, FrameType::list_offsets, FrameType::open_producer, FrameType::publish,
+                         FrameType::delete_topic, FrameType::delete_records, FrameType::list_offsets, FrameType::skip_damage, FrameType::open_producer, FrameType::publish,
                          FrameType::close_producer, FrameType::subscribe, FrameType::credit, FrameType::seek, FrameType::unsubscribe}) {
     NativeWorld world;
     Client client{world};
