@@ -12,9 +12,11 @@ namespace {
 
 struct Quantile {
   const char* name;
+  const char* field;  // in JSON, where a dot in a name would need quoting
   double value;
 };
-constexpr std::array kQuantiles = {Quantile{"p50", 0.5}, Quantile{"p90", 0.9}, Quantile{"p99", 0.99}, Quantile{"p99.9", 0.999}, Quantile{"p99.99", 0.9999}};
+constexpr std::array kQuantiles = {Quantile{"p50", "p50_ns", 0.5}, Quantile{"p90", "p90_ns", 0.9}, Quantile{"p99", "p99_ns", 0.99}, Quantile{"p99.9", "p99_9_ns", 0.999},
+                                   Quantile{"p99.99", "p99_99_ns", 0.9999}};
 
 std::string human(std::chrono::nanoseconds value) {
   const double ns = static_cast<double>(value.count());
@@ -57,7 +59,7 @@ std::string quoted_json(std::string_view text) {
 
 std::string latency_json(const Histogram& h) {
   std::string out = fmt::format("{{\"count\":{},\"min_ns\":{},\"mean_ns\":{}", h.count(), h.min().count(), h.mean().count());
-  for (const auto& q : kQuantiles) out += fmt::format(",\"{}_ns\":{}", q.name, h.at(q.value).count());
+  for (const auto& q : kQuantiles) out += fmt::format(",\"{}\":{}", q.field, h.at(q.value).count());
   return out + fmt::format(",\"max_ns\":{}}}", h.max().count());
 }
 

@@ -58,7 +58,7 @@ void add_broker_commands(CLI::App& root, AllFlags& flags) {
   log->require_subcommand(1);
   auto* verify = log->add_subcommand("verify", "Re-check every file of a data directory; exit code 1 if any is damaged");
   verify->add_option(kFileArgument, flags.log.path, "Data directory")->required()->type_name("");
-  add_common_flags(*verify, flags, Talks::to_nobody, {Format::table, Format::json, Format::jsonl});
+  add_common_flags(*verify, flags, Talks::to_nobody, {Format::table, Format::jsonl});
   verify->footer("examples:\n  tailrace log verify /var/lib/tailrace");
   runs(verify, flags, [](Context& c, AllFlags& f) { return log_verify(c, f.log); });
   auto* dump = log->add_subcommand("dump", "Print a WAL, segment, index, snapshot or checkpoint, one JSON object a line");

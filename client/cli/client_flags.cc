@@ -80,6 +80,16 @@ void add_topic(CLI::App& root, AllFlags& flags) {
   add_common_flags(*purge, flags, Talks::to_a_broker, {Format::table, Format::json, Format::jsonl});
   purge->footer("examples:\n  tailrace topic purge orders --before -30d --dry-run\n  tailrace topic purge orders -p 0 --before 1000 --yes");
   runs(purge, flags, [](Context& c, AllFlags& f) { return topic_purge(c, f.topic); });
+
+  auto* skip = topic->add_subcommand("skip-damage", "Give up the damaged offsets of a partition, for good");
+  topic_argument(skip, flags.topic.name);
+  add_number(*skip, "-p,--partition", flags.topic.partition, 0, kPartitionsMax - 1, "The damaged partition")->required()->expected(1);
+  add_plan_flags(skip, flags, true);
+  add_common_flags(*skip, flags, Talks::to_a_broker, {Format::table, Format::json, Format::jsonl});
+  skip->footer(
+      "examples:\n  tailrace topic describe orders                          # the column DAMAGE\n  tailrace topic skip-damage orders -p 0 --dry-run\n  tailrace topic skip-damage orders -p 0 --yes\n\n"
+      "A damaged partition is read up to the hole and takes no records until this is said. What to do before: tailrace explain E5303");
+  runs(skip, flags, [](Context& c, AllFlags& f) { return topic_skip_damage(c, f.topic); });
 }
 
 void add_pub(CLI::App& root, AllFlags& flags) {

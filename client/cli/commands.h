@@ -14,6 +14,7 @@ namespace tailrace::cli {
 [[nodiscard]] Outcome<int> topic_alter(Context& context, const TopicFlags& flags);
 [[nodiscard]] Outcome<int> topic_delete(Context& context, const TopicFlags& flags);
 [[nodiscard]] Outcome<int> topic_purge(Context& context, const TopicFlags& flags);
+[[nodiscard]] Outcome<int> topic_skip_damage(Context& context, const TopicFlags& flags);
 
 [[nodiscard]] Outcome<int> pub(Context& context, const PubFlags& flags);
 [[nodiscard]] Outcome<int> tail(Context& context, const TailFlags& flags);

@@ -41,8 +41,8 @@ Outcome<> confirm(const Context& context, bool yes, std::string_view what, std::
   note(fmt::format("Type {} to go on:", name));
   LineReader reader{0, interrupt::descriptor(), 4096};
   auto line = reader.next();
-  if (!line && line.error() == LineEnd::interrupted) return failed(Errc::cancelled, "interrupted, nothing was done");
-  if (!line || *line != name) return failed(Errc::cancelled, "the name was not confirmed, nothing was done", {}, kFailed);
+  if (!line && line.error() == LineEnd::interrupted) return failed(Errc::cancelled, "interrupted, nothing was done", kNoHint);
+  if (!line || *line != name) return failed(Errc::cancelled, "the name was not confirmed, nothing was done", kNoHint, kFailed);
   return {};
 }
 

@@ -12,14 +12,31 @@ namespace tailrace::cli {
 namespace {
 
 std::string as_text(const ErrcInfo& e) {
-  return fmt::format("E{}  {}\n\n  {}\n  {}\n\n  retry may help         {}\n  may have been applied  {}\n  exit code              {}\n", static_cast<unsigned>(e.code), e.name, e.sentence, e.hint,
-                     e.retriable ? "yes" : "no", e.maybe_applied ? "yes" : "no", e.exit_code);
+  auto indented = [](std::string_view text) {
+    std::string out;
+    for (std::size_t at = 0; at < text.size();) {
+      const auto end = std::min(text.find('\n', at), text.size());
+      if (end > at) out += fmt::format("  {}", text.substr(at, end - at));
+      out += '\n';
+      at = end + 1;
+    }
+    return out;
+  };
+  std::string out = fmt::format("E{}  {}\n\n{}{}", static_cast<unsigned>(e.code), e.name, indented(e.sentence), indented(e.hint));
+  if (!e.explanation.empty()) out += "\n" + indented(e.explanation);
+  return out + fmt::format("\n  retry may help         {}\n  may have been applied  {}\n  exit code              {}\n", e.retriable ? "yes" : "no", e.maybe_applied ? "yes" : "no", e.exit_code);
+}
+
+void append_fields(JsonWriter& json, const ErrcInfo& e) {
+  json.field("code", static_cast<std::uint32_t>(e.code)).field("name", e.name).field("sentence", e.sentence);
+  json.field("hint", e.hint).field("retriable", e.retriable).field("maybe_applied", e.maybe_applied).field("exit_code", e.exit_code).field("explanation", e.explanation);
 }
 
 std::string as_json(const ErrcInfo& e) {
   JsonWriter json;
-  json.begin_object().field("schema", "tailrace.error.v1").field("code", static_cast<std::uint32_t>(e.code)).field("name", e.name).field("sentence", e.sentence);
-  json.field("hint", e.hint).field("retriable", e.retriable).field("maybe_applied", e.maybe_applied).field("exit_code", e.exit_code).end_object();
+  json.begin_object().field("schema", "tailrace.error.v1");
+  append_fields(json, e);
+  json.end_object();
   return json.take() + "\n";
 }
 
@@ -31,7 +48,19 @@ Outcome<int> explain(Context& context, const ExplainFlags& flags) {
   const auto* all = all_errors(count);
   std::span<const ErrcInfo> errors{all, count};
   if (flags.code.empty()) {
-    if (format != Format::table) {
+    if (format == Format::json) {
+      JsonWriter json;
+      json.begin_object().field("schema", "tailrace.errors.v1").key("errors").begin_array();
+      for (const auto& e : errors) {
+        json.begin_object();
+        append_fields(json, e);
+        json.end_object();
+      }
+      json.end_array().end_object();
+      context.out.write(json.take() + "\n");
+      return finished(context);
+    }
+    if (format == Format::jsonl) {
       for (const auto& e : errors) context.out.write(as_json(e));
       return finished(context);
     }
@@ -54,7 +83,7 @@ Outcome<int> explain(Context& context, const ExplainFlags& flags) {
   }
   std::string close;
   for (const auto& name : close_names(flags.code, names)) close += (close.empty() ? "" : ", ") + name;
-  return failed(Errc::not_found, fmt::format("no error is called \"{}\"", flags.code), close.empty() ? "All of them: tailrace explain" : fmt::format("Close: {}. All of them: tailrace explain", close), kNotFound);
+  return failed(Errc::no_such_name, fmt::format("no error is called \"{}\"", flags.code), close.empty() ? "All of them: tailrace explain" : fmt::format("Close: {}. All of them: tailrace explain", close));
 }
 
 }  // namespace tailrace::cli

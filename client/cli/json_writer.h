@@ -40,6 +40,8 @@ class JsonWriter {
     else out_ += "null";
     return *this;
   }
+  /// A value that is JSON already.
+  JsonWriter& json(std::string_view text) { return raw(text); }
   template <class T>
   JsonWriter& field(std::string_view name, const T& v) {
     return key(name).value(v);

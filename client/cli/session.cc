@@ -90,7 +90,7 @@ std::string in_words_of_flags(std::string message, std::chrono::milliseconds tim
 }
 }  // namespace
 
-Failure Session::failure(const Error& error, std::string_view topic) {
+Failure Session::failure(const Error& error, std::string_view topic, Advice advice) {
   Failure failure{error.code, in_words_of_flags(error.message, timeout_), error.hint};
   if (error.maybe_applied && describe(error.code).exit_code == kFailed) failure.exit_code = kUnknown;
   switch (error.code) {
@@ -104,7 +104,7 @@ Failure Session::failure(const Error& error, std::string_view topic) {
         for (const auto& name : close_names(topic, names)) close += (close.empty() ? "" : ", ") + name;
         if (!close.empty()) failure.hint = fmt::format("Close names: {}. ", close);
       }
-      failure.hint += fmt::format("Create it: tailrace topic create {}", topic);
+      failure.hint += advice == Advice::create_it ? fmt::format("Create it: tailrace topic create {}", topic) : std::string{"All: tailrace topic ls"};
       break;
     }
     case Errc::cancelled: failure.hint = kNoHint; break;

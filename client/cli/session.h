@@ -14,6 +14,9 @@ namespace tailrace::cli {
 /// --servers, then TAILRACE_SERVERS, then 127.0.0.1:7070.
 [[nodiscard]] std::vector<std::string> servers_of(const CommonFlags& flags, const char* environment);
 
+/// What a failure says beyond close names when a topic is not there: only who would fill or read it is told how to make it.
+enum class Advice { create_it, none };
+
 class Session {
  public:
   /// Connects; `unreachable` within two seconds when nothing answers. Later losses are noted on stderr and retried.
@@ -36,7 +39,7 @@ class Session {
   }
 
   /// The SDK's error about `topic` (may be empty), with close names if the topic is not there.
-  [[nodiscard]] Failure failure(const Error& error, std::string_view topic = {});
+  [[nodiscard]] Failure failure(const Error& error, std::string_view topic = {}, Advice advice = Advice::create_it);
   void close() { (void)client_.close(std::chrono::milliseconds{2000}); }
 
  private:

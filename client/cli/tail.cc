@@ -1,6 +1,7 @@
 // tail: reads a topic from anywhere to anywhere.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <map>
 
 #include "commands.h"
@@ -214,6 +215,14 @@ Outcome<int> tail(Context& context, const TailFlags& flags) {
   std::vector<Bounds> bounds;
   for (const auto& p : description->partitions) bounds.push_back({p.partition, p.log_start, p.high_watermark});
 
+  // What is lost can lie at the very end, where no read ever meets it: then the end of the partition is not the end of its records.
+  std::string damage;
+  for (const auto& p : description->partitions) {
+    const bool chosen = request->partitions.empty() || std::ranges::find(request->partitions, p.partition) != request->partitions.end();
+    if (chosen && !p.damage.empty()) damage += fmt::format("{}{}[{}]: {}", damage.empty() ? "" : "; ", flags.topic, p.partition, p.damage);
+  }
+  if (!damage.empty()) context.warn(fmt::format("damaged: {}", printable(damage)));
+
   OffsetsByTime from_times, until_times;
   if (const auto* at = std::get_if<AtTime>(&request->from)) {
     auto offsets = offsets_at(*session, flags.topic, at->time);
@@ -256,6 +265,8 @@ Outcome<int> tail(Context& context, const TailFlags& flags) {
   session->close();
   if (!ended) return std::unexpected(ended.error());
   if (*ended == Ended::interrupted) return finished(context, kInterrupted);
+  const bool to_the_end = *ended == Ended::range && (!request->until || std::holds_alternative<AtEnd>(*request->until));
+  if (!damage.empty() && to_the_end) return failed(Errc::corrupt, fmt::format("read to the end, and records are missing: {}", damage));
   if (printer.records() == 0 && flags.fail_empty && !context.out.closed()) return finished(context, kNotFound);
   return finished(context);
 }

@@ -40,7 +40,7 @@ Outcome<TailPlan> tail_plan(const std::string& topic, const TailRequest& request
   } else {
     for (auto p : request.partitions) {
       auto found = std::ranges::find(bounds, p, &Bounds::partition);
-      if (found == bounds.end()) return failed(Errc::no_such_partition, fmt::format("{} has no partition {}, it has {}", topic, p, bounds.size()), fmt::format("See: tailrace topic describe {}", topic));
+      if (found == bounds.end()) return failed(Errc::no_such_partition, fmt::format("{} has no partition {}, it has {}", topic, p, counted(bounds.size(), "partition")), fmt::format("See: tailrace topic describe {}", topic));
       chosen.push_back(*found);
     }
   }

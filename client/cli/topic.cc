@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <map>
 
+#include "cluster/topic_keys.h"
 #include "commands.h"
 #include "interrupt.h"
 #include "json_writer.h"
@@ -38,6 +39,25 @@ void summary_fields(JsonWriter& json, const TopicSummary& topic) {
   json.field("name", topic.name).field("id", topic.id).field("partition_count", static_cast<std::uint64_t>(topic.partitions.size()));
   json.field("durability", name_of(topic.durability)).field("timestamp_type", name_of(topic.timestamp_type));
   json.field("message_bytes_max", topic.message_bytes_max).field("internal", topic.internal);
+}
+
+/// The value of a topic key in base units: sizes in bytes, times in milliseconds, null for no limit; words stay words.
+struct BaseValue {
+  std::string json;
+  std::string_view unit{};
+};
+BaseValue in_base_units(std::string_view key, std::string_view text) {
+  if (text == "unlimited") return {"null"};
+  if (key == "partitions") return {std::string{text}};
+  if (key.ends_with("_time")) {
+    if (auto time = broker::cluster::parse_duration(text)) return {std::to_string(time->count()), "ms"};
+  }
+  if (key.find("_bytes") != std::string_view::npos) {
+    if (auto size = broker::cluster::parse_size(text)) return {std::to_string(*size), "bytes"};
+  }
+  std::string word;
+  append_json_bytes(word, text);
+  return {word};
 }
 
 std::string human_retention(const TopicDescription& d) {
@@ -82,11 +102,12 @@ Outcome<int> topic_create(Context& context, const TopicFlags& flags) {
   } else if (format == Format::raw) {
     context.out.write(created->name + "\n");
   } else {
-    std::string retention = "kept for ever (no retention set)";
+    std::string retention;
     for (const auto& entry : flags.config) {
-      if (entry.starts_with("retention")) retention = "retention as set";
+      if (entry.starts_with("retention")) retention += (retention.empty() ? "kept within " : ", ") + entry;
     }
-    context.out.write(fmt::format("{} topic {}: {}, durability {}, records {}\n", flags.dry_run ? "would create" : "created", created->name.empty() ? flags.name : created->name,
+    if (retention.empty()) retention = "kept for ever (no retention set)";
+    if (flags.dry_run || !context.flags.quiet) context.out.write(fmt::format("{} topic {}: {}, durability {}, records {}\n", flags.dry_run ? "would create" : "created", created->name.empty() ? flags.name : created->name,
                                   counted(static_cast<std::uint64_t>(flags.partitions == 0 ? 1 : flags.partitions), "partition"), name_of(created->durability), retention));
   }
   session->close();
@@ -145,14 +166,19 @@ Outcome<int> topic_describe(Context& context, const TopicFlags& flags) {
   auto session = Session::open(context);
   if (!session) return std::unexpected(session.error());
   auto description = Session::wait(session->admin().describe_topic(flags.name));
-  if (!description) return std::unexpected(session->failure(description.error(), flags.name));
+  if (!description) return std::unexpected(session->failure(description.error(), flags.name, Advice::none));
   const auto& d = *description;
   if (format != Format::table) {
     JsonWriter json;
     json.begin_object().field("schema", "tailrace.topic_description.v1");
     summary_fields(json, d.topic);
     json.key("config").begin_array();
-    for (const auto& c : d.config) json.begin_object().field("key", c.key).field("value", c.value).field("is_default", c.is_default).field("meaning", c.meaning).end_object();
+    for (const auto& c : d.config) {
+      const auto value = in_base_units(c.key, c.value);
+      json.begin_object().field("key", c.key).key("value").json(value.json);
+      if (!value.unit.empty()) json.field("unit", value.unit);
+      json.field("text", c.value).field("is_default", c.is_default).field("meaning", c.meaning).end_object();
+    }
     json.end_array().key("partitions").begin_array();
     for (const auto& p : d.partitions) {
       json.begin_object().field("partition", p.partition).field("leader", p.leader).field("leader_epoch", p.leader_epoch).key("replicas").begin_array();
@@ -195,7 +221,7 @@ Outcome<int> topic_alter(Context& context, const TopicFlags& flags) {
   auto session = Session::open(context);
   if (!session) return std::unexpected(session.error());
   auto before = Session::wait(session->admin().describe_topic(flags.name));
-  if (!before) return std::unexpected(session->failure(before.error(), flags.name));
+  if (!before) return std::unexpected(session->failure(before.error(), flags.name, Advice::none));
 
   TopicChange change;
   change.partitions = flags.partitions == static_cast<std::int32_t>(before->partitions.size()) ? 0 : flags.partitions;
@@ -203,7 +229,7 @@ Outcome<int> topic_alter(Context& context, const TopicFlags& flags) {
   change.unset = flags.unset;
   change.validate_only = flags.dry_run;
   auto altered = Session::wait(session->admin().alter_topic(flags.name, change));
-  if (!altered) return std::unexpected(session->failure(altered.error(), flags.name));
+  if (!altered) return std::unexpected(session->failure(altered.error(), flags.name, Advice::none));
 
   struct Difference {
     std::string what, from, to;
@@ -217,12 +243,17 @@ Outcome<int> topic_alter(Context& context, const TopicFlags& flags) {
   if (format != Format::table) {
     JsonWriter json;
     json.begin_object().field("schema", "tailrace.topic_change.v1").field("topic", flags.name).field("dry_run", flags.dry_run).key("changes").begin_array();
-    for (const auto& d : differences) json.begin_object().field("key", d.what).field("from", d.from).field("to", d.to).end_object();
+    for (const auto& d : differences) {
+      const auto from = in_base_units(d.what, d.from), to = in_base_units(d.what, d.to);
+      json.begin_object().field("key", d.what).key("from").json(from.json).key("to").json(to.json);
+      if (!from.unit.empty() || !to.unit.empty()) json.field("unit", from.unit.empty() ? to.unit : from.unit);
+      json.field("from_text", d.from).field("to_text", d.to).end_object();
+    }
     json.end_array().end_object();
     context.out.write(json.take() + "\n");
   } else if (differences.empty()) {
-    context.out.write(fmt::format("topic {}: nothing to change\n", flags.name));
-  } else {
+    context.tell(fmt::format("topic {}: nothing to change", flags.name));
+  } else if (flags.dry_run || !context.flags.quiet) {
     context.out.write(fmt::format("topic {}: {}\n", flags.name, flags.dry_run ? "would change" : "changed"));
     for (const auto& d : differences) context.out.write(fmt::format("  {}: {} -> {}\n", d.what, d.from, d.to));
     if (change.partitions != 0) context.warn("keys are spread over all partitions: new records of a key may land on another partition than its earlier ones");
@@ -233,10 +264,11 @@ Outcome<int> topic_alter(Context& context, const TopicFlags& flags) {
 
 Outcome<int> topic_delete(Context& context, const TopicFlags& flags) {
   interrupt::install();
+  const auto format = context.format(Format::table);
   auto session = Session::open(context);
   if (!session) return std::unexpected(session.error());
   auto description = Session::wait(session->admin().describe_topic(flags.name));
-  if (!description) return std::unexpected(session->failure(description.error(), flags.name));
+  if (!description) return std::unexpected(session->failure(description.error(), flags.name, Advice::none));
   std::uint64_t bytes = 0, records = 0;
   for (const auto& p : description->partitions) {
     bytes += p.bytes;
@@ -244,12 +276,19 @@ Outcome<int> topic_delete(Context& context, const TopicFlags& flags) {
   }
   const auto plan = fmt::format("topic {} with {}, {}, {}", flags.name, counted(description->partitions.size(), "partition"), counted(records, "record"), human_bytes(bytes));
   if (!flags.dry_run) {
-    context.tell("will delete " + plan);
+    if (!flags.yes) note("will delete " + plan);
     if (auto confirmed = confirm(context, flags.yes, fmt::format("deleting topic {}", flags.name), flags.name); !confirmed) return std::unexpected(confirmed.error());
   }
   auto deleted = Session::wait(session->admin().delete_topic(flags.name, flags.dry_run));
-  if (!deleted) return std::unexpected(session->failure(deleted.error(), flags.name));
-  context.out.write(fmt::format("{} {}\n", flags.dry_run ? "would delete" : "deleted", plan));
+  if (!deleted) return std::unexpected(session->failure(deleted.error(), flags.name, Advice::none));
+  if (format != Format::table) {
+    JsonWriter json;
+    json.begin_object().field("schema", "tailrace.topic_deletion.v1").field("topic", flags.name).field("dry_run", flags.dry_run);
+    json.field("partition_count", static_cast<std::uint64_t>(description->partitions.size())).field("records", records).field("bytes", bytes).end_object();
+    context.out.write(json.take() + "\n");
+  } else if (flags.dry_run || !context.flags.quiet) {
+    context.out.write(fmt::format("{} {}\n", flags.dry_run ? "would delete" : "deleted", plan));
+  }
   session->close();
   return finished(context, flags.dry_run ? kConflict : kOk);
 }
@@ -262,7 +301,7 @@ Outcome<int> topic_purge(Context& context, const TopicFlags& flags) {
   auto session = Session::open(context);
   if (!session) return std::unexpected(session.error());
   auto description = Session::wait(session->admin().describe_topic(flags.name));
-  if (!description) return std::unexpected(session->failure(description.error(), flags.name));
+  if (!description) return std::unexpected(session->failure(description.error(), flags.name, Advice::none));
   std::vector<std::int32_t> chosen = flags.partition;
   if (chosen.empty()) {
     for (const auto& p : description->partitions) chosen.push_back(p.partition);
@@ -272,12 +311,12 @@ Outcome<int> topic_purge(Context& context, const TopicFlags& flags) {
   std::map<std::int32_t, const PartitionDescription*> known;
   for (const auto& p : description->partitions) known[p.partition] = &p;
   for (auto p : chosen) {
-    if (!known.contains(p)) return failed(Errc::no_such_partition, fmt::format("{} has no partition {}, it has {}", flags.name, p, known.size()), fmt::format("See: tailrace topic describe {}", flags.name));
+    if (!known.contains(p)) return failed(Errc::no_such_partition, fmt::format("{} has no partition {}, it has {}", flags.name, p, counted(known.size(), "partition")), fmt::format("See: tailrace topic describe {}", flags.name));
   }
   std::map<std::int32_t, std::int64_t> listed;
   if (const auto* time = std::get_if<AtTime>(&*where)) {
     auto offsets = Session::wait(session->admin().list_offsets(flags.name, From::time(time->time), chosen));
-    if (!offsets) return std::unexpected(session->failure(offsets.error(), flags.name));
+    if (!offsets) return std::unexpected(session->failure(offsets.error(), flags.name, Advice::none));
     for (const auto& o : *offsets) listed[o.partition] = o.offset;
   }
   const auto* offset = std::get_if<AtOffset>(&*where);
@@ -303,18 +342,18 @@ Outcome<int> topic_purge(Context& context, const TopicFlags& flags) {
     if (to > d.log_start) before.push_back({p, to});
   }
   if (!flags.dry_run && !before.empty()) {
-    if (!context.flags.quiet) note(fmt::format("will delete {} of topic {}:\n{}", counted(gone, "record"), flags.name, table.text(context.terminal.colour_stderr)));
+    if (!flags.yes) note(fmt::format("will delete {} of topic {}:\n{}", counted(gone, "record"), flags.name, table.text(context.terminal.colour_stderr)));
     if (auto confirmed = confirm(context, flags.yes, fmt::format("purging topic {}", flags.name), flags.name); !confirmed) return std::unexpected(confirmed.error());
   }
   std::vector<PartitionOffset> starts;
   if (!before.empty()) {
     auto purged = Session::wait(session->admin().delete_records(flags.name, before, flags.dry_run));
-    if (!purged) return std::unexpected(session->failure(purged.error(), flags.name));
+    if (!purged) return std::unexpected(session->failure(purged.error(), flags.name, Advice::none));
     starts = std::move(*purged);
   }
   if (format == Format::table) {
     if (flags.dry_run) context.out.write(table.text(context.terminal.colour_stdout));
-    context.out.write(fmt::format("{} {} of topic {}\n", flags.dry_run ? "would delete" : "deleted", counted(gone, "record"), flags.name));
+    if (flags.dry_run || !context.flags.quiet) context.out.write(fmt::format("{} {} of topic {}\n", flags.dry_run ? "would delete" : "deleted", counted(gone, "record"), flags.name));
   } else {
     JsonWriter json;
     json.begin_object().field("schema", "tailrace.purge.v1").field("topic", flags.name).field("dry_run", flags.dry_run).field("records", gone).key("partitions").begin_array();

@@ -24,7 +24,10 @@ exits 0 "config explain KEY" "$t" config explain wal.file_bytes
 holds "explains" "64MiB" "$work/out"
 exits 0 "config explain topic" "$t" config explain topic
 holds "topic keys" "retention_time" "$work/out"
+exits 0 "config explain of a topic's key" "$t" config explain retention_time
+holds "says where it is set" "topic create NAME -c" "$work/out"
 exits 3 "config explain of nothing" "$t" config explain wal.file_byts
+holds "has its code" "error E1012:" "$work/err"
 holds "suggests a key" "wal.file_bytes" "$work/err"
 exits 2 "another address needs allow_unauthenticated" "$t" server --data d2 --listen 0.0.0.0:0 --http-listen 127.0.0.1:0
 holds "and says so" "allow_unauthenticated" "$work/err"
@@ -90,14 +93,44 @@ for f in data/shard-0/checkpoint-0 data/shard-0/wal/00.log $(find data/topics -t
 done
 exits 2 "log dump of a file that is none of ours" "$t" log dump "$t"
 exits 3 "log verify of nothing" "$t" log verify data/missing
+holds "is a sentence" "The file or directory does not exist: " "$work/err"
 # A flipped byte inside a record: found, named, and the rest is still looked at.
 segment=$(grep -lr '' --include=*.log data/topics | xargs grep -l after | head -n 1)
 at=$(grep -obUa after "$segment" | head -n 1 | cut -d: -f1)
 printf X | dd of="$segment" bs=1 seek="$at" conv=notrunc 2>/dev/null
 exits 1 "log verify finds a flipped byte" "$t" log verify data
 holds "names the file" "$segment" "$work/out"
+lacks "in a sentence, not in JSON" "{" "$work/out"
+holds "says where to read on" "explain E5303" "$work/err"
 holds "says so in one line" "DAMAGED" "$work/out"
 exits 1 "log dump goes on past it, and exits 1" "$t" log dump "$segment"
+# The way out of damage: look, read around it, give it up, go on.
+start_broker
+topic=$(for name in kept; do "$t" topic describe $name -o json | grep -q '"damage":"[^"]' && echo $name; done)
+same "describe names the damage after a start" kept "$topic"
+exits 1 "reading into it is an error" "$t" tail kept --from start
+holds "with its code" "error E5303:" "$work/err"
+exits 1 "publishing is refused" "$t" pub kept more
+holds "with its code" "error E5303:" "$work/err"
+exits 6 "skip-damage --dry-run says what would be given up" "$t" topic skip-damage kept -p 0 --dry-run
+holds "in offsets" "would give up of kept[0]: offsets" "$work/out"
+exits 2 "skip-damage without a terminal needs --yes" "$t" topic skip-damage kept -p 0
+exits 3 "a partition that is not there" "$t" topic skip-damage kept -p 7 --yes
+exits 3 "a topic that is not there" "$t" topic skip-damage none -p 0 --yes
+lacks "is not to be created" "topic create" "$work/err"
+exits 0 "skip-damage --yes" "$t" topic skip-damage kept -p 0 --yes
+exits 0 "a second time there is nothing to do" "$t" topic skip-damage kept -p 0 --yes
+exits 0 "publishing goes on" "$t" pub kept more -q
+exits 0 "reading goes on behind the hole" "$t" tail kept -o raw -q
+same "to what came after" more "$(tail -n 1 "$work/out")"
+stop_broker
+start_broker
+exits 0 "and after a restart" "$t" tail kept -o raw -q
+same "all the same" more "$(tail -n 1 "$work/out")"
+exits 1 "log verify of a directory in use" "$t" log verify data
+holds "says that it is in use" "Another process uses this data directory" "$work/err"
+lacks "and names no flag it has not" "--data" "$work/err"
+stop_broker
 exits 3 "log dump of nothing" "$t" log dump data/missing
 
 : >ready  # or the wait below could still see the last broker's line

@@ -68,8 +68,14 @@ holds "after what was there" "p[0]@100" "$work/err"
 exits 6 "a dry run of delete" "$t" topic delete p --dry-run
 exits 2 "delete without a terminal needs --yes" "$t" topic delete p
 exits 0 "delete" "$t" topic delete p --yes
+same "its plan is told once" 1 "$(cat "$work/out" "$work/err" | grep -c 'topic p')"
 exits 3 "it is gone" "$t" topic describe p
 exits 3 "delete what is not there" "$t" topic delete p --yes
+lacks "is not told to create it" "topic create" "$work/err"
+exits 0 "create -q" "$t" topic create quiet -q -c retention_time=7d
+empty "prints nothing" "$work/out"
+exits 0 "delete -q" "$t" topic delete quiet --yes -q
+empty "prints nothing" "$work/out"
 
 # On a terminal the name is asked for.
 if command -v script >/dev/null; then

@@ -40,7 +40,7 @@ TEST(Report, JsonStatesConditionsAndPercentiles) {
   EXPECT_EQ(json["runs"][0]["bytes_per_second"], 50'000);
   const auto& latency = json["runs"][0]["latency"];
   EXPECT_NEAR(latency["p50_ns"].get<double>(), 500e3, 500e3 / 100);
-  EXPECT_NEAR(latency["p99.99_ns"].get<double>(), 1e6, 1e4);
+  EXPECT_NEAR(latency["p99_99_ns"].get<double>(), 1e6, 1e4);
   EXPECT_EQ(latency["max_ns"], 1'000'000);
 }
 
