@@ -4,7 +4,7 @@
 set -euo pipefail
 binary=$(readlink -f "$1")
 file=${2:-}
-[ -z "$file" ] || [ -r "$file" ] || { echo "error: cannot read $file" >&2; exit 2; }
+[ -z "$file" ] || { [ -f "$file" ] && [ -r "$file" ]; } || { echo "error: cannot read $file" >&2; exit 2; }
 [ -z "$file" ] || file=$(readlink -f "$file")
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/tailrace-demo.XXXXXX")
@@ -31,13 +31,16 @@ start_broker() {
   export TAILRACE_SERVERS
 }
 
+generated=no
 if [ -z "$file" ]; then
+  generated=yes
   file=$work/orders.jsonl
   "$binary" gen orders --count 200000 --seed 1 >"$file"
   say "input      200,000 generated order events (deterministic, seed 1)"
 fi
 lines=$(awk 'END { print NR }' "$file")
-bytes=$(stat -c %s "$file")
+bytes=$(stat -L -c %s "$file")
+[ "$generated" = yes ] || say "input      $file: $lines lines, $bytes bytes"
 # one record a line: the last line may lack its newline, tail prints one after every record
 awk '{ print }' "$file" >"$work/expected"
 
@@ -57,6 +60,7 @@ cmp "$work/expected" "$work/before" || { say "DIFFERENT before the kill"; exit 1
 say "tailed     all of it back in $((t1 - t0)) ms: identical ($(sha256sum <"$work/before" | cut -c1-16))"
 
 # Kill while a second publish is under way: what was acknowledged of it must be there too.
+: >"$work/receipts"  # there at once: the publisher makes it only when it runs
 "$binary" pub demo --file "$file" -o jsonl >"$work/receipts" 2>/dev/null &
 publisher=$!
 for _ in $(seq 100); do
