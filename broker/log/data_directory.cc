@@ -65,7 +65,9 @@ class DataDirectoryImpl final : public DataDirectory {
   DataDirectoryImpl(io::Runtime& runtime, std::string path, std::uint32_t wanted) : runtime_{runtime}, path_{std::move(path)}, wanted_{wanted} {}
 
   Task<Result<void>> start(NewIdentity identity) {
-    TAILRACE_CO_TRY_VOID(co_await runtime_.files.make_directory(path_));
+    auto made = co_await runtime_.files.make_directory(path_);
+    if (!made && made.error().code == Errc::exists) co_return fail(Errc::not_a_directory, path_);
+    if (!made) co_return std::unexpected(made.error());
     std::size_t slash = path_.find_last_of('/');
     std::string parent = slash == std::string::npos ? "." : slash == 0 ? "/" : path_.substr(0, slash);
     TAILRACE_CO_TRY_VOID(co_await runtime_.files.sync_directory(parent));

@@ -3,6 +3,8 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
+#include <cerrno>
+#include <cstring>
 #include <fstream>
 
 #include "bench/load/runner.h"
@@ -32,6 +34,9 @@ Outcome<int> bench(Context& context, const BenchFlags& flags) {
   if (rates.empty()) rates.push_back(0);
   if (!flags.topic.empty() && (flags.partitions != 1 || !flags.durability.empty())) return usage("--partitions and --durability are of a topic of its own; leave out --topic");
 
+  if (!flags.svg.empty() && !std::ofstream{flags.svg, std::ios::binary | std::ios::app}) {
+    return failed(Errc::io_error, fmt::format("--svg {}: {}", flags.svg, std::strerror(errno)), "Name another file; nothing was measured", kFailed);
+  }
   auto session = Session::open(context);
   if (!session) return std::unexpected(session.error());
   const bool own = flags.topic.empty();
@@ -93,6 +98,11 @@ Outcome<int> bench(Context& context, const BenchFlags& flags) {
   conditions.servers = name;
   conditions.topic = topic;
   conditions.record_bytes = flags.size;
+  if (flags.kind == "sub" && !runs.empty() && runs.front().records > 0) {
+    // What was read, not what would have been published.
+    conditions.record_bytes = runs.front().bytes / runs.front().records;
+    if (!own) conditions.compression = "as stored";
+  }
   conditions.producers = flags.kind == "sub" ? 0 : flags.producers;
   conditions.open_loop = flags.kind != "sub" && !flags.max;
   context.out.write(format == Format::json ? load::json_report(conditions, runs) : load::text_report(conditions, runs));

@@ -98,7 +98,7 @@ void add_pub(CLI::App& root, AllFlags& flags) {
   topic_argument(pub, f.topic);
   pub->add_option("BODY", f.bodies, "Each is one record; without any, standard input is read")->type_name("");
   pub->add_option("-k,--key", f.key, "Key of every record; decides the partition")->type_name("KEY");
-  pub->add_option("--key-sep", f.key_separator, "Each line is KEY SEP VALUE, cut at the first SEP")->type_name("SEP");
+  pub->add_option("--key-sep", f.key_separator, "Each line is KEY SEP VALUE, cut at the first SEP; \\t is a tab")->type_name("SEP");
   pub->add_option("--key-regex", f.key_regex, "The key is what this POSIX extended expression (or its first group) matches in the line; the line stays whole")->type_name("RE");
   pub->add_flag("--allow-no-key", f.allow_no_key, "With --key-sep or --key-regex: a line without a key is published without one instead of being an error");
   each(pub->add_option("-H,--header", f.headers, "A header, repeatable; order and repeats are kept"))->type_name("KEY=VALUE");
@@ -135,7 +135,7 @@ void add_tail(CLI::App& root, AllFlags& flags) {
   tail->add_option("--from", f.from, "start, end, OFFSET (of -p), -N (the last N of all partitions, by time), -1h, or an RFC 3339 time or date")->type_name("WHERE");
   tail->add_option("--until", f.until, "Stop before: end (as it is now), OFFSET (of -p), -1h, or an RFC 3339 time")->type_name("WHERE");
   add_number(*tail, "-n,--count", f.count, 1, kNoLimit, "Stop after N records");
-  tail->add_flag("-F,--follow", f.follow, "Wait for new records at the end");
+  tail->add_flag("-F,--follow", f.follow, "Wait for new records at the end, for ever, also for a broker that is gone");
   add_number(*tail, "-p,--partition", f.partitions, 0, kPartitionsMax - 1, "Only this partition, repeatable");
   tail->add_option("--key", f.key, "Only records with exactly this key")->type_name("KEY");
   add_choice(*tail, "--out-of-range", f.out_of_range, {"error", "start", "end"}, "Where to read when the offset is not there; default: an error");

@@ -204,6 +204,8 @@ CommandOption option_of(const CLI::Option& option) {
   out.takes_value = option.get_items_expected_max() > 0;
   const auto type = option.get_type_name();
   out.takes_file = type == "FILE" || type == "DIR";
+  if (out.names.back() == "--from") out.choices = {"start", "end", "-10", "-1h"};
+  if (out.names.back() == "--until") out.choices = {"end", "-1h"};
   if (type.find('|') != std::string::npos) {
     for (std::size_t at = 0; at <= type.size();) {
       const auto bar = std::min(type.find('|', at), type.size());
@@ -223,6 +225,12 @@ CommandNode node_of(const CLI::App& app) {
         const auto name = option->get_name();
         node.first_argument_is_topic = name == kTopicArgument;
         node.first_argument_is_file = name == kFileArgument;
+        if (name == "KEY") node.argument_choices = configuration_keys();
+        if (name == "CODE") {
+          unsigned count = 0;
+          const auto* all = all_errors(count);
+          for (unsigned i = 0; i < count; ++i) node.argument_choices.push_back(fmt::format("E{}", static_cast<unsigned>(all[i].code)));
+        }
         if (name == "SHELL") node.argument_choices = {"bash", "zsh"};
         if (name == "SUBJECT") {
           node.argument_choices = subject_names();

@@ -26,6 +26,8 @@ namespace tailrace::cli {
 [[nodiscard]] Outcome<int> dev(Context& context, const ServerFlags& flags);
 [[nodiscard]] Outcome<int> config_check(Context& context, const ServerFlags& flags);
 [[nodiscard]] Outcome<int> config_show(Context& context, const ServerFlags& flags);
+/// What `config explain` knows: "wal.file_bytes", "topic.retention_time"...
+[[nodiscard]] std::vector<std::string> configuration_keys();
 [[nodiscard]] Outcome<int> config_explain(Context& context, const ServerFlags& flags);
 
 [[nodiscard]] Outcome<int> explain(Context& context, const ExplainFlags& flags);

@@ -132,6 +132,12 @@ void write_rows(Context& context, const std::vector<KeyRow>& rows) {
 
 }  // namespace
 
+std::vector<std::string> configuration_keys() {
+  std::vector<std::string> keys;
+  for (const auto& row : all_keys()) keys.push_back(row.key);
+  return keys;
+}
+
 Outcome<int> config_explain(Context& context, const ServerFlags& flags) {
   const auto format = context.format(Format::table);
   const auto rows = all_keys();

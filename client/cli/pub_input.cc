@@ -19,6 +19,18 @@ namespace {
 constexpr std::size_t kLineBytesMax = 32u << 20;
 constexpr std::size_t kJsonLineBytesMax = 6 * kLineBytesMax;
 
+/// A separator is often a character that shells make hard to type: \t, \n, \r, \0 and \\ are read as in C.
+std::string unescaped(std::string_view text) {
+  std::string out;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    constexpr std::string_view kFrom = "tnr0\\", kTo{"\t\n\r\0\\", 5};
+    const auto escape = text[i] == '\\' && i + 1 < text.size() ? kFrom.find(text[i + 1]) : std::string_view::npos;
+    if (escape == std::string_view::npos) out += text[i];
+    else out += kTo[escape], ++i;
+  }
+  return out;
+}
+
 }  // namespace
 
 /// POSIX extended, through the C library: its matcher does not recurse, so a long line cannot exhaust the stack.
@@ -45,7 +57,7 @@ Outcome<KeyRule> KeyRule::make(const PubFlags& flags) {
   rule.allow_no_key_ = flags.allow_no_key;
   if (flags.key_separator) {
     if (flags.key_separator->empty()) return usage("--key-sep is empty");
-    rule.separator_ = flags.key_separator;
+    rule.separator_ = unescaped(*flags.key_separator);
   }
   if (flags.key_regex) {
     rule.regex_ = std::make_unique<Regex>();
@@ -203,7 +215,7 @@ Outcome<PubInput::Next> PubInput::next_piece(int wait_ms) {
       case LineEnd::too_long:
         ++line_in_file_;
         ++index_;
-        return failed(Errc::too_large, fmt::format("{}: longer than {}, the most a record can have", where(), human_bytes(kLineBytesMax)), "Is this really one record a line?", kFailed);
+        return failed(Errc::too_large, fmt::format("{}: longer than {}, the most a record can have", where(), human_bytes(kLineBytesMax)), flags_->format == InputFormat::raw ? "-f raw makes one record of each file" : "Is this really one record a line?", kFailed);
       case LineEnd::error: return failed(Errc::io_error, fmt::format("{}: {}", file_name_, std::strerror(reader_->error())), "Reading stopped there", kFailed);
     }
   }
@@ -219,7 +231,7 @@ Outcome<> PubInput::make_record(std::string_view piece) {
   }
   if (flags_->format == InputFormat::jsonl) {
     auto parsed = parse_record_json(piece);
-    if (!parsed) return failed(Errc::invalid_argument, fmt::format("{}: {}", where(), parsed.error()), "What -f jsonl reads is what tail -o jsonl writes: tailrace help formats", kFailed);
+    if (!parsed) return failed(Errc::invalid_input, fmt::format("{}: {}", where(), parsed.error()), "What -f jsonl reads is what tail -o jsonl writes: tailrace help formats");
     key_ = std::move(parsed->key);
     value_ = std::move(parsed->value);
     headers_.clear();
@@ -234,7 +246,9 @@ Outcome<> PubInput::make_record(std::string_view piece) {
   }
   auto split = keys_.apply(piece);
   if (!split) {
-    return failed(Errc::invalid_argument, fmt::format("{}: has no key ({} does not match)", where(), flags_->key_separator ? "--key-sep" : "--key-regex"), "Say --allow-no-key to publish such lines without one", kFailed);
+    std::string why = "--key-sep is not in it";
+    if (!flags_->key_separator) why = flags_->key_regex->find('\\') == std::string::npos ? "--key-regex does not match" : "--key-regex does not match; it is POSIX extended: [0-9], not \\d";
+    return failed(Errc::invalid_input, fmt::format("{}: the line has no key ({})", where(), why), "Say --allow-no-key to publish such lines without one");
   }
   record_.key = split->key;
   record_.value = split->value;

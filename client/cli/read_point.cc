@@ -38,6 +38,13 @@ Parsed<ReadPoint> parse(std::string_view text, Time now, bool is_from) {
     if (!time) return std::unexpected(time.error());
     return AtTime{*time};
   }
+  // The words of other systems.
+  for (std::string_view other : {"earliest", "beginning", "begin", "first", "oldest"}) {
+    if (text == other && is_from) return std::unexpected(fmt::format("\"{}\" is not a position; did you mean start?", text));
+  }
+  for (std::string_view other : {"latest", "last", "newest", "now"}) {
+    if (text == other) return std::unexpected(fmt::format("\"{}\" is not a position; did you mean end?", text));
+  }
   return std::unexpected(is_from ? fmt::format("\"{}\" is not a position: start, end, an OFFSET, -N (last N), -1h (age) or a time like 2026-02-14T08:30:00Z", text)
                                  : fmt::format("\"{}\" is not an end: end, an OFFSET, -1h (age) or a time like 2026-02-14T08:30:00Z", text));
 }

@@ -62,6 +62,14 @@ class Printer {
   [[nodiscard]] std::uint64_t bytes() const { return bytes_; }
 
  private:
+  /// A screen is no place for megabytes; -o raw and -o jsonl have all of it.
+  static std::string shortened(std::string_view text) {
+    constexpr std::size_t kShown = 1024;
+    if (text.size() <= kShown) return printable(text);
+    auto cut = kShown;
+    while (cut > kShown - 4 && (static_cast<unsigned char>(text[cut]) & 0xC0) == 0x80) --cut;  // between characters
+    return fmt::format("{}... ({})", printable(text.substr(0, cut)), human_bytes(text.size()));
+  }
   void table_line(const Message& message) {
     const bool colour = context_.terminal.colour_stdout;
     auto painted = [&](const char* code, std::string_view text) {
@@ -75,15 +83,17 @@ class Printer {
     line_ += "  ";
     painted("\033[36m", place);
     line_.append(place_width_ - place.size() + 2, ' ');
-    painted("\033[33m", message.key ? printable(as_text(*message.key)) : "-");
+    painted("\033[33m", !message.key ? "-" : message.key->empty() ? "\"\"" : shortened(as_text(*message.key)));
     if (!flags_.no_value) {
       line_ += "  ";
-      if (message.value) line_ += printable(as_text(*message.value));
-      else painted("\033[2m", "null");
+      if (message.value) line_ += shortened(as_text(*message.value));
+      else painted("\033[2m", "(no value)");
     }
-    for (const auto& header : message.headers) {
+    std::string headers;
+    for (const auto& header : message.headers) headers += (headers.empty() ? "" : ", ") + shortened(header.key) + (header.value ? "=" + shortened(*header.value) : "");
+    if (!headers.empty()) {
       line_ += "  ";
-      painted("\033[2m", printable(header.key) + (header.value ? "=" + printable(*header.value) : ""));
+      painted("\033[2m", "{" + headers + "}");
     }
   }
 
@@ -259,7 +269,7 @@ Outcome<int> tail(Context& context, const TailFlags& flags) {
   const auto elapsed = std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - started);
   if (!context.out.closed()) {
     auto summary = fmt::format("{}, {}, {}", counted(printer.records(), "record"), human_bytes(printer.bytes()), human_duration(elapsed));
-    if (ended && *ended == Ended::range && request->by_default) summary += fmt::format("; stopped at the end of {}, -F follows", flags.topic);
+    if (ended && *ended == Ended::range && (request->by_default || plan->beyond_end)) summary += fmt::format("; stopped at the end of {}, -F follows", flags.topic);
     context.tell(summary);
   }
   session->close();

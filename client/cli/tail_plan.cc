@@ -67,7 +67,10 @@ Outcome<TailPlan> tail_plan(const std::string& topic, const TailRequest& request
       range.from = at == from_times.end() ? b.end : at->second;
     }
     if (request.until) {
-      if (const auto* at = std::get_if<AtOffset>(&*request.until)) range.until = std::min(b.end, at->offset);
+      if (const auto* at = std::get_if<AtOffset>(&*request.until)) {
+        range.until = std::min(b.end, at->offset);
+        plan.beyond_end |= at->offset > b.end;
+      }
       if (std::holds_alternative<AtTime>(*request.until)) {
         auto at = until_times.find(b.partition);
         if (at != until_times.end()) range.until = std::min(b.end, at->second);

@@ -40,6 +40,7 @@ struct TailRange {
 
 struct TailPlan {
   std::vector<TailRange> ranges;
+  bool beyond_end = false;  ///< --until names an offset that is not there yet: the reading stops at the end all the same
   std::uint64_t last = 0;  ///< not 0: of the ranges only the last so many records, merged by time
   [[nodiscard]] std::uint64_t records() const {
     std::uint64_t n = 0;

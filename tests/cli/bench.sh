@@ -15,6 +15,11 @@ holds "and ends" "</svg>" latency.svg
 exits 0 "bench pub --max" "$t" bench pub --max --records 5000 --size 100
 exits 0 "bench sub" "$t" bench sub --records 5000 --size 100 -o json
 holds "bench sub counts" '"records":5000' "$work/out"
+"$t" topic create small -q; seq 100 999 | "$t" pub small -q
+exits 0 "bench sub of a topic" "$t" bench sub --topic small --records 900 -o json
+holds "states the size that it read" '"record_bytes":3,' "$work/out"
+"$t" topic delete small --yes -q
+exits 1 "a picture that cannot be written is told before" "$t" bench pub --rate 10 --svg /nowhere/x.svg
 same "no topic is left" "" "$("$t" topic ls -o raw -q)"
 "$t" bench pub --rate 0.01 --duration 1h 2>/dev/null &
 bench=$!

@@ -30,7 +30,11 @@ offers "shells" zsh tailrace gen completion ''
 touch input.log
 offers "files" input.log tailrace pub orders --file in
 offers "files as arguments" input.log tailrace log dump in
-same "a flag's free value offers nothing" "" "$(complete_words tailrace tail orders --from '')"
+same "a flag's free value offers nothing" "" "$(complete_words tailrace tail orders --key '')"
+offers "where to read from" start tailrace tail orders --from ''
+offers "configuration keys" wal.file_bytes tailrace config explain wal.
+offers "error codes" E5303 tailrace explain E53
+offers "commands behind a flag in front" topic tailrace --servers 127.0.0.1:1 to
 same "a value that looks like a command is skipped" "--partitions" "$(complete_words tailrace topic create --timeout tail t --partit)"
 # Every flag of every command's help is offered, and nothing else.
 for command in "topic create" pub tail "bench pub" server; do

@@ -95,6 +95,11 @@ for p in 0 1 2 3; do "$t" pub keyed "to $p" -p $p -q; done
 same "-p publishes and reads one partition" "to 2" "$("$t" tail keyed -p 2 -o raw -q | tail -n 1)"
 exits 3 "a partition that is not there" "$t" pub keyed x -p 9
 exits 3 "reading one that is not there" "$t" tail keyed -p 9
+printf 'k\tv\n' | exits 0 "--key-sep of a tab" "$t" pub keyed --key-sep '\t' -q
+same "is a tab" v "$("$t" tail keyed --key k -o raw -q)"
+printf 'abc\n' | exits 1 "an expression that does not match" "$t" pub keyed --key-regex '\d+'
+holds "is bad input, not a bad flag" "error E1011:" "$work/err"
+holds "and says whose dialect it is" "POSIX" "$work/err"
 exits 2 "an offset needs its partition" "$t" tail keyed --from 0
 "$t" topic create kept --partitions 4 -q >/dev/null
 "$t" tail keyed -q | "$t" pub kept -f jsonl --keep-partition -q
@@ -110,6 +115,10 @@ same "-n" "$(seq 0 4)" "$("$t" tail numbers -n 5 -o raw -q)"
 same "from an age" 100 "$("$t" tail numbers --from -1h -o raw -q | wc -l)"
 same "from a time to come" 0 "$("$t" tail numbers --from 2100-01-01 -o raw -q | wc -l)"
 same "until a time gone by" 0 "$("$t" tail numbers --until 2000-01-01 -o raw -q | wc -l)"
+exits 0 "until an offset to come" "$t" tail numbers -p 0 --until 99999
+holds "stops at the end and says so" "stopped at the end" "$work/err"
+exits 2 "other systems' words" "$t" tail numbers --from latest
+holds "are answered with ours" "did you mean end?" "$work/err"
 exits 0 "an empty read is no failure" "$t" tail numbers --from 2100-01-01
 exits 3 "unless --fail-empty" "$t" tail numbers --from 2100-01-01 --fail-empty
 exits 3 "an offset out of range" "$t" tail numbers --from 500

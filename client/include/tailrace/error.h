@@ -13,6 +13,9 @@
 ///     }
 ///
 /// The SDK has retried what is worth retrying before an error reaches you, until `delivery_timeout` or the call's deadline.
+#if __cplusplus < 202100L
+#error "Tailrace needs C++23: compile with -std=c++23"
+#endif
 #include <expected>
 #include <map>
 #include <string>
