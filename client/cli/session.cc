@@ -107,6 +107,10 @@ Failure Session::failure(const Error& error, std::string_view topic, Advice advi
       failure.hint += advice == Advice::create_it ? fmt::format("Create it: tailrace topic create {}", topic) : std::string{"All: tailrace topic ls"};
       break;
     }
+    case Errc::unreachable:
+      // Something listens there and speaks, only not our protocol.
+      if (failure.message.find("protocol error") == std::string::npos) break;
+      [[fallthrough]];
     case Errc::protocol: failure.hint = "Is it the native port of a Tailrace broker (7070)? Its HTTP port (7080) speaks another protocol"; break;
     case Errc::cancelled: failure.hint = kNoHint; break;
     case Errc::timeout: failure.hint = "Retry, or allow more with --timeout"; break;

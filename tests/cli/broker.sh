@@ -48,7 +48,7 @@ holds "has its code" "error E5401:" "$work/err"
 echo x >plain
 exits 2 "a data directory that is a file" "$t" server --data plain --listen 127.0.0.1:0 --http-listen 127.0.0.1:0
 holds "is called that" "not a directory" "$work/err"
-exits 1 "the HTTP port as the native one" "$t" topic ls --servers "$http"
+exits 5 "the HTTP port as the native one" "$t" topic ls --servers "$http"
 holds "says which port is meant" "native port" "$work/err"
 mkdir foreign && echo x >foreign/file
 exits 1 "a foreign directory" "$t" server --data foreign --listen 127.0.0.1:0 --http-listen 127.0.0.1:0

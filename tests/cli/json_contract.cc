@@ -18,7 +18,7 @@ void complain(const std::string& where, const std::string& what) {
 
 // Free text of people and records, and ids, may look like anything.
 bool is_free_text(const std::string& name) {
-  for (const char* free : {"text", "from_text", "to_text", "default_text", "meaning", "message", "hint", "sentence", "explanation", "type", "checksum", "kernel", "commit", "digest", "version", "id", "magic"}) {
+  for (const char* free : {"text", "from_text", "to_text", "default_text", "meaning", "message", "hint", "sentence", "explanation", "type", "checksum", "crc", "kernel", "commit", "digest", "version", "id", "magic"}) {
     if (name == free) return true;
   }
   return name.ends_with("_id") || name.ends_with("_crc");
