@@ -171,7 +171,7 @@ Result<Checkpoint> decode_checkpoint(Bytes bytes) {
   c.next_number = in.le<std::uint32_t>();
   auto count = in.le<std::uint32_t>();
   c.oldest_frame = in.le<std::uint64_t>();
-  bool sane = in.ok() && c.slots <= static_cast<std::uint32_t>(limits::kWalFilesMax) && count <= in.remaining() / kPartitionBytes;
+  bool sane = in.ok() && c.slots <= static_cast<std::uint32_t>(limits::kWalSlotsMax) && count <= in.remaining() / kPartitionBytes;
   if (!sane) return fail(Errc::corrupt, "checkpoint: a field is out of range");
   c.partitions.reserve(count);
   for (std::uint32_t i = 0; i < count; ++i) {

@@ -137,6 +137,8 @@ Task<Result<std::optional<OffsetAtTime>>> PartitionLog::find_time_on_disk(std::i
     if (next == sealed_.end()) break;
     Offset base = next->base;
     from = base + 1;
+    Offset end = std::next(next) == sealed_.end() ? open_.front()->base : std::next(next)->base;
+    if (end <= log_start_) continue;  // deleted, its file not yet: whatever is in it, nobody asks for it
     auto index = co_await index_of(base);
     if (!index) {
       if (index.error().code == Errc::offset_out_of_range) continue;

@@ -170,7 +170,7 @@ Task<Result<void>> open_slots(io::Runtime& runtime, const ShardLogOptions& optio
     std::uint32_t number = 0;
     if (entry.name.size() != 6 || !entry.name.ends_with(".log") || entry.name[0] < '0' || entry.name[0] > '9' || entry.name[1] < '0' || entry.name[1] > '9') continue;
     number = static_cast<std::uint32_t>((entry.name[0] - '0') * 10 + (entry.name[1] - '0'));
-    if (number >= static_cast<std::uint32_t>(limits::kWalFilesMax)) continue;
+    if (number >= static_cast<std::uint32_t>(limits::kWalSlotsMax)) continue;
     io::OpenOptions open{.write = true, .direct = true};
     TAILRACE_CO_TRY(auto file, co_await runtime.files.open(wal_slot_path(folder, number), open));
     TAILRACE_CO_TRY(SlotHeader header, co_await read_slot_header(*file));

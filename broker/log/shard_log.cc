@@ -84,12 +84,19 @@ Task<Result<void>> ShardLogImpl::start() {
   files_.set_next_sequence(found.next_file);
   bool missing_slots = found.slots.size() < found.checkpoint.slots;
   if (missing_slots) log_warn("wal.slot_missing", "shard {}: {} of {} WAL files are there", options_.shard.value(), found.slots.size(), found.checkpoint.slots);
-  if (!files_.can_prepare()) TAILRACE_CO_TRY_VOID(co_await free_a_slot_before_start());
-  TAILRACE_CO_TRY_VOID(co_await files_.prepare(found.chain));
+  bool last = false;
+  if (!files_.can_prepare()) {
+    auto freed = co_await free_a_slot_before_start();
+    last = !freed && freed.error().code == Errc::storage_full;
+    if (!freed && !last) co_return freed;
+    if (last) log_warn("disk.full", "{}: the log goes on in the file kept back; records are refused until space returns", options_.data_directory);
+  }
+  TAILRACE_CO_TRY_VOID(co_await files_.prepare(found.chain, last));
   files_.activate();
   wal_.start();
   // From its first frame on, the loss of this file is noticed: the checkpoint names it.
-  TAILRACE_CO_TRY_VOID(co_await write_checkpoints(false));
+  auto named = co_await write_checkpoints(false);
+  if (!named && named.error().code != Errc::storage_full) co_return named;
   started_ = true;
   for (const auto& [number, id] : removed_) background_.spawn(delete_removed(Entry{.number = number}, id));
   wake();

@@ -96,6 +96,10 @@ Task<void> ShardLogImpl::upkeep() {
     if (done && !files_.can_prepare() && files_.full_count() > 0) done = co_await recycle_oldest();
     if (done && !files_.prepared()) done = co_await prepare_next();
     upkeep_failures_ = done ? 0 : upkeep_failures_ + 1;
+    if (done && files_.prepared() && !context_.disk_full) {
+      auto kept = co_await files_.keep_one_back();
+      if (!kept) log_warn("wal.none_kept_back", "shard {}: {}", options_.shard.value(), kept.error().detail);
+    }
     if (!done && !failed()) {
       log_warn("wal.upkeep", "shard {}: {}", options_.shard.value(), done.error().detail);
       bool full = done.error().code == Errc::storage_full;
@@ -115,9 +119,11 @@ Task<void> ShardLogImpl::upkeep() {
 
 Task<Result<void>> ShardLogImpl::prepare_next() {
   if (files_.prepared()) co_return Result<void>{};
-  if (!files_.can_prepare()) {
-    if (files_.full_count() == 0) co_return Result<void>{};
+  while (!files_.can_prepare()) {
+    std::size_t full = files_.full_count();
+    if (full == 0) co_return Result<void>{};
     TAILRACE_CO_TRY_VOID(co_await recycle_oldest());
+    if (files_.full_count() == full) break;
   }
   TAILRACE_CO_TRY_VOID(co_await files_.prepare({}));
   const WalFileHeader& header = files_.prepared()->header;

@@ -33,12 +33,28 @@ std::size_t WalFiles::slot_count() const {
   return static_cast<std::size_t>(std::ranges::count_if(slots_, [](const auto& s) { return s->file && s->state != WalSlot::State::filling; }));
 }
 
-bool WalFiles::can_prepare() const {
-  return slots_.size() < static_cast<std::size_t>(options_.files) ||
-         std::ranges::any_of(slots_, [](const auto& s) { return s->state == WalSlot::State::free; });
+std::size_t WalFiles::free_count() const {
+  return static_cast<std::size_t>(std::ranges::count_if(slots_, [](const auto& s) { return s->state == WalSlot::State::free; }));
 }
 
-WalSlot* WalFiles::slot_to_use() {
+bool WalFiles::can_prepare() const {
+  auto files = static_cast<std::size_t>(options_.files);
+  return slots_.size() < files || free_count() > (slots_.size() > files ? 1U : 0U);
+}
+
+Task<Result<void>> WalFiles::keep_one_back() {
+  if (slots_.size() != static_cast<std::size_t>(options_.files)) co_return Result<void>{};
+  std::uint32_t number = 0;
+  for (const auto& s : slots_) number = std::max(number, s->slot + 1);
+  auto slot = std::make_unique<WalSlot>(WalSlot{.slot = number});
+  TAILRACE_CO_TRY_VOID(co_await fill(*slot));
+  slot->state = WalSlot::State::free;
+  slots_.push_back(std::move(slot));
+  co_return Result<void>{};
+}
+
+WalSlot* WalFiles::slot_to_use(bool kept_back_too) {
+  if (!kept_back_too && !can_prepare()) return nullptr;
   // A header of this very sequence, written and never used before a crash, is overwritten in place: two files of one
   // sequence must not exist. One of a later sequence goes last, so that its own turn finds it.
   WalSlot* best = nullptr;
@@ -94,9 +110,9 @@ Task<Result<void>> WalFiles::write_zeros(WalSlot& slot) {
   co_return co_await runtime_.files.sync_directory(options_.folder);
 }
 
-Task<Result<void>> WalFiles::prepare(Chain chain) {
+Task<Result<void>> WalFiles::prepare(Chain chain, bool kept_back_too) {
   TAILRACE_CHECK(!prepared_, "one file is prepared at a time");
-  WalSlot* slot = slot_to_use();
+  WalSlot* slot = slot_to_use(kept_back_too);
   if (!slot) co_return fail(Errc::no_credit, "every WAL slot is in use");
   if (!slot->filled || !slot->file) TAILRACE_CO_TRY_VOID(co_await fill(*slot));
   slot->state = WalSlot::State::preparing;

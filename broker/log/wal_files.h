@@ -29,7 +29,7 @@ struct WalFilesOptions {
   std::uint32_t shard = 0;
   std::array<std::uint8_t, 16> directory_id{};
   std::uint64_t file_bytes = 0;
-  int files = 0;                       // slots to make when nothing is free
+  int files = 0;                       // slots that take turns; one more is kept back for a start
 };
 
 /// Shard    one. Nothing here is on the append path but activate().
@@ -54,15 +54,18 @@ class WalFiles {
   [[nodiscard]] std::size_t full_count() const;
   /// True when prepare() would find a slot without recycling.
   [[nodiscard]] bool can_prepare() const;
+  /// Filled, and used only by a start that finds all others needed and no space to write out what they hold. Answers at once
+  /// when it is there, or when not all others are. Errors: storage_full, io_error; to be tried again.
+  Task<Result<void>> keep_one_back();
 
   struct Chain {  // where recovery closed the predecessor; zeros in ordinary rotation
     std::uint64_t previous_end = 0;
     std::uint64_t first_frame = 0;
     std::uint32_t previous_header_crc = 0;
   };
-  /// Takes a free slot, or makes one, and writes the header of the next sequence. One call at a time.
-  /// Errors   storage_full (a new slot does not fit), no_credit (every slot is in use), io_error.
-  Task<Result<void>> prepare(Chain chain);
+  /// Takes a free slot, or makes one, and writes the header of the next sequence. One call at a time. `kept_back_too`:
+  /// a start. Errors: storage_full (a new slot does not fit), no_credit (every slot is in use), io_error.
+  Task<Result<void>> prepare(Chain chain, bool kept_back_too = false);
   /// The prepared file becomes the active one; the active one becomes full.
   void activate();
   /// Every file before `sequence` is free again.
@@ -71,7 +74,8 @@ class WalFiles {
  private:
   Task<Result<void>> fill(WalSlot& slot);
   Task<Result<void>> write_zeros(WalSlot& slot);
-  WalSlot* slot_to_use();
+  WalSlot* slot_to_use(bool kept_back_too);
+  [[nodiscard]] std::size_t free_count() const;
 
   io::Runtime& runtime_;
   WalFilesOptions options_;

@@ -72,7 +72,7 @@ Result<WalFileHeader> decode_wal_file_header(Bytes from) {
   std::memcpy(h.directory_id.data(), p + kDirectoryAt, h.directory_id.size());
   bool sane = h.sequence > 0 && h.file_bytes >= limits::kWalFileBytesMin && h.file_bytes <= limits::kWalFileBytesMax &&
               h.file_bytes % limits::kWalBlock == 0 && h.previous_end <= limits::kWalFileBytesMax &&
-              h.slot < static_cast<std::uint32_t>(limits::kWalFilesMax);
+              h.slot < static_cast<std::uint32_t>(limits::kWalSlotsMax);
   if (!sane) return fail(Errc::corrupt, "WAL file header: a field is out of range");
   return h;
 }

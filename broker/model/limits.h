@@ -54,6 +54,7 @@ inline constexpr std::size_t kWalFileBytesMin = 64 * kKiB;
 inline constexpr std::size_t kWalFileBytesMax = 256 * kMiB;
 inline constexpr int kWalFilesMin = 2;
 inline constexpr int kWalFilesMax = 16;
+inline constexpr int kWalSlotsMax = kWalFilesMax + 1;  // one more is kept back for a start on a full disk
 inline constexpr int kWalCommitsInFlightMax = 16;
 inline constexpr std::chrono::milliseconds kWalIdleMark{5};     // an idle log writes a durable-up-to mark within this
 

@@ -81,6 +81,14 @@ TEST(Faults, EveryAllocationMayFindTheDiskFull) {
   }
 }
 
+// Item 9: it refuses, reads and votes go on, a crash then starts in the file kept back, and all goes on when space returns.
+TEST(Faults, AFullDiskRefusesAndGoesOnWhenSpaceReturns) {
+  for (std::uint64_t seed = 1; seed <= 4; ++seed) {
+    auto found = disk_full_and_freed(seed);
+    EXPECT_TRUE(found.empty()) << "seed " << seed << "\n" << text(found);
+  }
+}
+
 // Item 12: no descriptor left is an error of one call, never a lost record.
 TEST(Faults, NoDescriptorLeftLosesNothing) {
   FaultSweep sweep = fail_every_call(3, DiskOp::open, false, EMFILE, 2);
