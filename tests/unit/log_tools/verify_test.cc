@@ -351,7 +351,9 @@ TEST(Verify, WhateverIsMissingOrCutShortIsDamage) {
   EXPECT_GT(damaged([&](DiskImage& i) { i.remove_tree("/data/shard-0"); }), 0U);
   for (const auto& path : wal) {
     EXPECT_GT(damaged([&](DiskImage& i) { i.remove(path); }), 0U) << path;
-    EXPECT_GT(damaged([&](DiskImage& i) { i.truncate(path, 8192); }), 0U) << path;
+    // The one kept back for a start on a full disk was never used: there is nothing in it to lose.
+    bool kept_back = path.ends_with("/03.log");
+    EXPECT_EQ(damaged([&](DiskImage& i) { i.truncate(path, 8192); }) == 0, kept_back) << path;
   }
 }
 
