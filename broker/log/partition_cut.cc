@@ -149,7 +149,8 @@ Task<Result<void>> PartitionLog::truncate(Offset end) {
   rest.end = cut;
   for (std::size_t i = 0; i < hot_.size() && hot_.at(i).next <= cut; ++i) {
     const HotBatch& b = hot_.at(i);
-    rest.tail.push_back({FrameType::batch, b.bytes, b.base, b.next, b.segment, b.position, b.frame, last_append_ms_});
+    auto length = static_cast<std::uint32_t>(b.bytes.length);
+    rest.tail.push_back({FrameType::batch, b.bytes, b.base, b.next, b.segment, b.position, b.frame, last_append_ms_, length, length});
   }
   // A remainder frame that still protects the block of the cut protects it afterwards too.
   bool keep_copied = copied_.segment == segment;

@@ -16,7 +16,20 @@ namespace {
 /// Applies frames in order to what the checkpoint knew.
 class Replay {
  public:
-  explicit Replay(RecoveredShard& shard) : shard_{shard} {}
+  Replay(RecoveredShard& shard, std::uint64_t bytes_max) : shard_{shard}, bytes_left_{bytes_max} {}
+
+  /// Payloads behind what segments hold, oldest first as far as the budget goes: those are needed first, since the oldest file
+  /// is the first to be recycled. The rest is read again when its partition is opened.
+  bool wants(const FrameHeader& h) {
+    auto found = shard_.partitions.find(h.partition);
+    if (found == shard_.partitions.end() || found->second.removed || h.sequence <= found->second.state.applied_through) return false;
+    if (h.length > bytes_left_) {
+      bytes_left_ = 0;
+      return false;
+    }
+    bytes_left_ -= h.length;
+    return true;
+  }
 
   Result<void> apply(ScannedFrame&& frame) {
     const FrameHeader& h = frame.header;
@@ -78,20 +91,22 @@ class Replay {
     PartitionCheckpoint& s = p.state;
     switch (h.type) {
       case FrameType::batch: {
-        auto header = read_batch_header(frame.payload.bytes(), limits::kMessageBytesCeiling);
-        if (!header || header->total_bytes() != frame.payload.length || !header->offsets_make_sense()) return;
+        auto header = read_batch_header(Bytes{frame.front}.first(std::min<std::size_t>(frame.front.size(), h.length)), limits::kMessageBytesCeiling);
+        if (!header || header->total_bytes() != h.length || !header->offsets_make_sense()) return;
         last_batch_[s.number] = h.sequence;
         Offset next = header->next_offset();
         bool again = !p.tail.empty() && p.tail.back().type == FrameType::batch && next <= p.tail.back().next;
         if (again) return;
-        p.tail.push_back({h.type, std::move(frame.payload), header->base_offset, next, h.segment_base, h.position, h.sequence, h.append_time_ms});
+        p.tail.push_back({h.type, std::move(frame.payload), header->base_offset, next, h.segment_base, h.position, h.sequence, h.append_time_ms,
+                          h.length, h.length, static_cast<std::uint32_t>(frame.position), frame.file});
         p.end = std::max(p.end, next);
         s.sub = 0;
         return;
       }
       case FrameType::remainder:
         last_batch_[s.number] = h.sequence;
-        p.tail.push_back({h.type, std::move(frame.payload), h.base_offset, h.base_offset, h.segment_base, h.position, h.sequence, h.append_time_ms});
+        p.tail.push_back({h.type, std::move(frame.payload), h.base_offset, h.base_offset, h.segment_base, h.position, h.sequence, h.append_time_ms,
+                          h.length, h.length, static_cast<std::uint32_t>(frame.position), frame.file});
         p.end = std::max(p.end, h.base_offset);
         return;
       case FrameType::hard_state:
@@ -136,11 +151,11 @@ class Replay {
       if (t.type != FrameType::remainder) continue;
       t.next = std::min(t.next, cut);  // the cut may be named in a segment that its batches were moved to
       if (t.segment < h.segment_base) continue;
-      std::uint32_t end = t.position + static_cast<std::uint32_t>(t.bytes.length);
-      if (t.segment > h.segment_base || t.position >= h.position) t.bytes = {};
-      else if (end > h.position) t.bytes = t.bytes.part(0, h.position - t.position);
+      if (t.segment > h.segment_base || t.position >= h.position) t.length = 0;
+      else t.length = std::min(t.length, h.position - t.position);
+      if (t.bytes.length > 0) t.bytes = t.bytes.part(0, t.length);
     }
-    std::erase_if(p.tail, [](const TailFrame& t) { return t.bytes.length == 0; });
+    std::erase_if(p.tail, [](const TailFrame& t) { return t.length == 0; });
     p.cut_elsewhere |= h.segment_base > p.state.flushed_segment && cut <= p.state.flushed_offset;
     cut_state(p.state, cut, h.segment_base, h.position);
     p.end = cut;
@@ -148,6 +163,7 @@ class Replay {
   }
 
   RecoveredShard& shard_;
+  std::uint64_t bytes_left_;
   std::uint64_t prepared_ = 0;
   std::uint64_t unknown_partition_ = 0;
   std::map<std::uint32_t, std::uint64_t> last_batch_{};
@@ -256,14 +272,17 @@ Task<Result<void>> recover(io::Runtime& runtime, ShardLogOptions options, Recove
     into.partitions.emplace(p.number, std::move(r));
   }
 
+  // After a clean stop nothing in the WAL is needed, and every start writes its own checkpoint before its first frame.
   std::vector<WalFileFound> files;
   for (auto& s : into.slots) {
+    if (checkpoint.clean) break;
     if (s.slot.header.sequence >= checkpoint.oldest_file && s.slot.header.sequence > 0) files.push_back({s.slot.header, s.slot.file.get()});
   }
   std::ranges::sort(files, {}, [](const WalFileFound& f) { return f.header.sequence; });
-  Replay replay{into};
+  Replay replay{into, options.hot_tail_bytes};
   std::vector<BadPlace> damage;
-  WalScanner scanner{runtime, checkpoint.durable_frame, checkpoint.oldest_frame,
+  std::uint64_t first_frame = checkpoint.clean ? checkpoint.durable_frame + 1 : checkpoint.oldest_frame;
+  WalScanner scanner{runtime, checkpoint.durable_frame, first_frame, [&](const FrameHeader& header) { return replay.wants(header); },
                      [&](ScannedFrame&& frame) { return replay.apply(std::move(frame)); },
                      [&](const BadPlace& bad) { damage.push_back(bad); }};
   TAILRACE_CO_TRY_VOID(co_await scanner.scan(files));
@@ -291,7 +310,7 @@ Task<Result<void>> recover(io::Runtime& runtime, ShardLogOptions options, Recove
   }
   // A file that is known to have been begun, or made ready, is not there.
   std::uint64_t expected_newest = std::max(replay.prepared(), checkpoint.newest_file);
-  if (report.performed && expected_newest > newest) {
+  if (!checkpoint.clean && expected_newest > newest) {
     ++report.corrupt;
     log_error("wal.file_missing", "shard {}: file {} was in use and is missing", options.shard.value(), expected_newest);
     replay.suspect(result.next_frame, ~std::uint64_t{0});
@@ -307,12 +326,12 @@ Task<Result<void>> recover(io::Runtime& runtime, ShardLogOptions options, Recove
     into.next_file = result.end_file + 1;
     into.chain = {result.end_position, into.next_frame, into.previous_header_crc};
   } else {
-    into.next_file = std::max<std::uint64_t>(checkpoint.oldest_file, 1);
+    into.next_file = std::max<std::uint64_t>(checkpoint.clean ? checkpoint.newest_file + 1 : checkpoint.oldest_file, 1);
     into.chain = {0, into.next_frame, 0};
   }
   for (auto& s : into.slots) {
     std::uint64_t sequence = s.slot.header.sequence;
-    s.live = sequence >= checkpoint.oldest_file && sequence > 0 && sequence < into.next_file;
+    s.live = !checkpoint.clean && sequence >= checkpoint.oldest_file && sequence > 0 && sequence < into.next_file;
   }
   for (auto& [number, p] : into.partitions) {
     bool damaged = !p.removed && std::ranges::any_of(p.state.holes, [](const Hole& h) { return !h.accepted; });

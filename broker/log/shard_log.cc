@@ -95,8 +95,9 @@ Task<Result<void>> ShardLogImpl::start() {
   files_.activate();
   wal_.start();
   // From its first frame on, the loss of this file is noticed: the checkpoint names it.
+  // After a clean stop it must be there: the one before says that no frame follows. It is written over one of its own size.
   auto named = co_await write_checkpoints(false);
-  if (!named && named.error().code != Errc::storage_full) co_return named;
+  if (!named && (found.checkpoint.clean || named.error().code != Errc::storage_full)) co_return named;
   started_ = true;
   for (const auto& [number, id] : removed_) background_.spawn(delete_removed(Entry{.number = number}, id));
   wake();
@@ -187,7 +188,8 @@ Task<Result<ShardLogImpl::PartitionLogPtr>> ShardLogImpl::open_entry(PartitionId
     std::uint32_t number = entry.number;
     auto partition = std::make_shared<PartitionLog>(context_, number, id, PartitionOptions{});
     RecoveredPartition state = *entry.recovered;  // kept until it worked: an error of the moment must not lose it
-    auto loaded = co_await partition->load(std::move(state));
+    auto loaded = co_await fetch_tail(state.tail, [this](std::uint64_t file) { return files_.source(file); });
+    if (loaded) loaded = co_await partition->load(std::move(state));
     found = entries_.find(id);
     bool ours = found != entries_.end() && found->second.number == number;
     if (ours) {

@@ -25,6 +25,14 @@ std::uint64_t WalFiles::oldest_in_use() const {
   return oldest;
 }
 
+WalSource WalFiles::source(std::uint64_t sequence) const {
+  for (const auto& s : slots_) {
+    bool in_use = s->state == WalSlot::State::full || s->state == WalSlot::State::active;
+    if (in_use && s->header.sequence == sequence) return {s->file.get(), s->header.salt};
+  }
+  return {};
+}
+
 std::size_t WalFiles::full_count() const {
   return static_cast<std::size_t>(std::ranges::count_if(slots_, [](const auto& s) { return s->state == WalSlot::State::full; }));
 }

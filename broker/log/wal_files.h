@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "io/runtime.h"
+#include "log/recovered.h"
 #include "log/wal_format.h"
 
 namespace tailrace::broker::log {
@@ -48,6 +49,9 @@ class WalFiles {
   [[nodiscard]] const WalFilesOptions& options() const { return options_; }
   [[nodiscard]] std::uint64_t next_sequence() const { return next_sequence_; }
   void set_next_sequence(std::uint64_t sequence) { next_sequence_ = sequence; }
+
+  /// Where frames of this file are read, while it is in use.
+  [[nodiscard]] WalSource source(std::uint64_t sequence) const;
 
   /// Sequence of the oldest file that still holds frames (full or active); 0: none.
   [[nodiscard]] std::uint64_t oldest_in_use() const;

@@ -11,71 +11,56 @@
 namespace tailrace::broker::log {
 namespace {
 
-constexpr std::size_t kReadBytes = limits::kMiB;
-constexpr std::size_t kReadDepth = 4;
 constexpr std::size_t kCutBatchesMax = 4'096;
 
 bool all_zero(Bytes bytes) {
   return std::ranges::all_of(bytes, [](std::byte b) { return b == std::byte{0}; });
 }
 
-}  // namespace
-
-/// Reads a whole file with several reads in flight; a part that fails is read again block by block.
-struct WalScanner::FileRead {
-  io::Runtime& runtime;
-  io::File& file;
-  std::uint64_t sequence;
-  Contents& into;
-  std::uint64_t size;
-  std::uint64_t next = 0;
-  std::optional<Error> error{};
-
-  Task<void> lane() {
-    while (next < size && !error) {
-      std::uint64_t at = std::exchange(next, std::min<std::uint64_t>(size, next + kReadBytes));
-      auto length = static_cast<std::size_t>(std::min<std::uint64_t>(kReadBytes, size - at));
-      MutableBytes part = into.bytes.bytes().subspan(static_cast<std::size_t>(at), length);
-      auto got = co_await io::read_up_to(file, part, at);
-      if (got) {
-        std::memset(part.data() + *got, 0, part.size() - *got);  // a file cut short reads as zeros
-        continue;
-      }
-      for (std::size_t block = 0; block < length; block += limits::kWalBlock) {
-        MutableBytes one = part.subspan(block, std::min<std::size_t>(limits::kWalBlock, length - block));
-        auto again = co_await io::read_up_to(file, one, at + block);
-        if (!again) {
-          error = Error{again.error().code, fmt::format("WAL file {} position {}: {}", sequence, at + block, again.error().detail)};
-          co_return;
-        }
-        std::memset(one.data() + *again, 0, one.size() - *again);
-      }
-    }
+/// The payload of a frame as it comes by: its checksum, its front, and a copy if that is wanted.
+class PayloadTaker {
+ public:
+  PayloadTaker(ScannedFrame& frame, WalScanner::Keep& keep) : frame_{frame} {
+    const FrameHeader& h = frame.header;
+    bool data = h.type == FrameType::batch || h.type == FrameType::remainder;
+    if (h.length > 0 && (!data || keep(h))) kept_ = Buffer::allocate(h.length);
   }
+  [[nodiscard]] std::size_t taken() const { return taken_; }
+  [[nodiscard]] std::size_t missing() const { return frame_.header.length - taken_; }
+  void take(Bytes bytes) {
+    // The planted decoder bug: as many bytes are looked at as the header says, wherever they end.
+    if (planted(PlantedBug::decoder_length)) bytes = {bytes.data(), missing()};
+    bytes = bytes.first(std::min(bytes.size(), missing()));
+    crc_ = crc32c(bytes, crc_);
+    if (taken_ < frame_.front.size()) std::memcpy(frame_.front.data() + taken_, bytes.data(), std::min(bytes.size(), frame_.front.size() - taken_));
+    if (kept_) std::memcpy(kept_.data() + taken_, bytes.data(), bytes.size());
+    taken_ += bytes.size();
+  }
+  [[nodiscard]] std::uint32_t finish() {
+    if (kept_) frame_.payload = Slice::whole(std::move(kept_));
+    return crc_;
+  }
+
+ private:
+  ScannedFrame& frame_;
+  Buffer kept_{};
+  std::uint32_t crc_ = 0;
+  std::size_t taken_ = 0;
 };
 
-Task<Result<void>> WalScanner::read_file(const WalFileFound& file, Contents& into) {
-  into.bytes = Buffer::allocate(static_cast<std::size_t>(file.header.file_bytes), io::kDirectAlignment);
-  FileRead read{runtime_, *file.file, file.header.sequence, into, file.header.file_bytes};
-  TaskScope lanes;
-  for (std::size_t i = 0; i < kReadDepth; ++i) lanes.spawn(read.lane());
-  co_await lanes.drain();
-  if (read.error) co_return std::unexpected(*std::move(read.error));
-  co_return Result<void>{};
-}
+}  // namespace
 
 Task<Result<void>> WalScanner::scan(std::vector<WalFileFound> files) {
-  // The next file is read while this one is checked.
-  std::vector<Contents> contents(files.size());
-  Result<void> next{};
+  std::vector<WalStream::Part> parts;
   for (std::size_t i = 0; i < files.size(); ++i) {
-    TaskScope ahead;
-    if (i == 0) TAILRACE_CO_TRY_VOID(co_await read_file(files[0], contents[0]));
-    if (i + 1 < files.size()) {
-      ahead.spawn([](WalScanner& self, const WalFileFound& file, Contents& into, Result<void>& result) -> Task<void> {
-        result = co_await self.read_file(file, into);
-      }(*this, files[i + 1], contents[i + 1], next));
-    }
+    std::uint64_t end = files[i].header.file_bytes - limits::kWalBlock;
+    // A recovery that began the next file closed this one there.
+    if (i + 1 < files.size() && files[i + 1].header.previous_end != 0) end = std::min(end, files[i + 1].header.previous_end);
+    parts.push_back({files[i].file, files[i].header.sequence, kWalDataStart, end});
+  }
+  WalStream stream{runtime_, parts};
+  Result<void> scanned{};
+  for (std::size_t i = 0; i < files.size() && scanned; ++i) {
     const WalFileHeader& header = files[i].header;
     if (i == 0) {
       if (expected_ == 0) expected_ = header.first_frame;
@@ -83,48 +68,55 @@ Task<Result<void>> WalScanner::scan(std::vector<WalFileFound> files) {
       // An earlier recovery closed the predecessor: what it kept was valid then.
       proven_ = std::max(proven_, header.first_frame - 1);
     }
-    std::uint64_t known_end = i + 1 < files.size() ? files[i + 1].header.previous_end : 0;
-    auto scanned = scan_file(files[i], contents[i], known_end);
-    contents[i] = {};
-    co_await ahead.drain();
-    if (!scanned) co_return scanned;
-    if (!next) co_return next;
+    scanned = co_await scan_file(stream, i, header, parts[i].to);
   }
-  co_return Result<void>{};
+  co_await stream.close();
+  co_return scanned;
 }
 
-Result<void> WalScanner::scan_file(const WalFileFound& file, const Contents& contents, std::uint64_t known_end) {
-  const WalFileHeader& header = file.header;
-  Bytes bytes = contents.bytes.bytes();
-  std::uint64_t end = header.file_bytes - limits::kWalBlock;
-  if (known_end != 0) end = std::min(end, known_end);
+Task<Result<void>> WalScanner::scan_file(WalStream& stream, std::size_t part, const WalFileHeader& header, std::uint64_t end) {
   std::uint64_t at = kWalDataStart;
   if (header.previous_end != 0) chain_ = header.previous_header_crc;
   std::uint64_t clean_end = at;  // behind the last valid frame
   bool resync = false;           // only block boundaries may hold a frame
   while (at + kFrameHeaderBytes <= end) {
-    Bytes rest = bytes.subspan(static_cast<std::size_t>(at), static_cast<std::size_t>(end - at));
-    auto decoded = may_be_frame(rest) ? decode_frame_header(rest, header.salt) : fail(Errc::corrupt);
-    bool ours = decoded && decoded->file_sequence == static_cast<std::uint32_t>(header.sequence) && decoded->stored_bytes() <= rest.size();
+    Bytes rest = stream.at(part, at);
+    if (rest.empty()) {
+      TAILRACE_CO_TRY_VOID(co_await stream.load(part, at));
+      rest = stream.at(part, at);
+    }
+    // Chunks end at blocks: behind a commit's last frame, the rest of its block is at hand.
+    std::uint64_t boundary = align_down(at) + limits::kWalBlock;
+    auto left = static_cast<std::size_t>(std::min(boundary, end) - at);
+    bool padding = !resync && at % limits::kWalBlock != 0 && left <= rest.size() && all_zero(rest.first(left));
+    std::array<std::byte, kFrameHeaderBytes> crossing;
+    Bytes head = rest;
+    if (rest.size() < kFrameHeaderBytes) {
+      std::size_t first = rest.size();
+      std::memcpy(crossing.data(), rest.data(), first);
+      if (load_le<std::uint16_t>(crossing.data()) == kFrameMagic) {
+        TAILRACE_CO_TRY_VOID(co_await stream.load(part, at + first));
+        std::memcpy(crossing.data() + first, stream.at(part, at + first).data(), kFrameHeaderBytes - first);
+        head = crossing;
+      }
+    }
+    auto decoded = may_be_frame(head) ? decode_frame_header(head, header.salt) : fail(Errc::corrupt);
+    bool ours = decoded && decoded->file_sequence == static_cast<std::uint32_t>(header.sequence) && decoded->stored_bytes() <= end - at;
     if (planted(PlantedBug::decoder_length) && decoded) ours = true;
-    if (planted(PlantedBug::accept_stale_frame) && decoded) ours = decoded->stored_bytes() <= rest.size();
+    if (planted(PlantedBug::accept_stale_frame) && decoded) ours = decoded->stored_bytes() <= end - at;
     if (!ours || (expected_ != 0 && decoded->sequence < expected_)) {
-      std::uint64_t boundary = align_down(at) + limits::kWalBlock;
       if (!resync && at % limits::kWalBlock != 0) {
         // Behind the last frame of a commit: zeros, unless something broke.
-        std::size_t left = static_cast<std::size_t>(std::min(boundary, end) - at);
-        if (!all_zero(rest.first(left)) && !open_bad_) open_bad_ = BadPlace{.file = header.sequence, .position = at, .first_frame = expected_};
+        if (!padding && !open_bad_) open_bad_ = BadPlace{.file = header.sequence, .position = at, .first_frame = expected_};
       }
       resync = true;
       at = boundary;
       continue;
     }
-    Bytes payload = rest.subspan(kFrameHeaderBytes, decoded->length);
-    bool whole = crc32c(payload) == decoded->payload_crc;
     if (expected_ != 0 && (decoded->sequence > expected_ || (decoded->sequence == expected_ && decoded->previous_crc != chain_ && chain_ != 0))) {
       if (!open_bad_) open_bad_ = BadPlace{.file = header.sequence, .position = clean_end, .first_frame = expected_};
       if (decoded->sequence == expected_ && !resync) {
-        at = align_down(at) + limits::kWalBlock;  // a frame of ours whose chain is broken: written by nobody we know
+        at = boundary;  // a frame of ours whose chain is broken: written by nobody we know
         resync = true;
         continue;
       }
@@ -134,25 +126,34 @@ Result<void> WalScanner::scan_file(const WalFileFound& file, const Contents& con
       ++result_.padding_repaired;
       open_bad_.reset();
     }
-    std::uint64_t frame_at = at;
+    ScannedFrame frame{.header = *decoded, .file = header.sequence, .position = at};
+    PayloadTaker payload{frame, keep_};
+    while (payload.missing() > 0) {
+      std::uint64_t position = at + kFrameHeaderBytes + payload.taken();
+      Bytes bytes = stream.at(part, position);
+      if (bytes.empty()) {
+        TAILRACE_CO_TRY_VOID(co_await stream.load(part, position));
+        bytes = stream.at(part, position);
+      }
+      payload.take(bytes);
+    }
+    std::uint32_t crc = payload.finish();
     at += decoded->stored_bytes();
     resync = false;
     expected_ = decoded->sequence + 1;
     chain_ = decoded->header_crc;
-    if (!whole) {
-      unproven_.push_back({.file = header.sequence, .position = frame_at, .first_frame = decoded->sequence,
+    clean_end = at;
+    if (crc != decoded->payload_crc) {
+      unproven_.push_back({.file = header.sequence, .position = frame.position, .first_frame = decoded->sequence,
                            .next_frame = decoded->sequence + 1, .header = *decoded});
       // Its own durable-up-to still counts: the header is whole.
       proven_ = std::max(proven_, decoded->durable_up_to());
-      TAILRACE_TRY_VOID(release());
-      clean_end = at;
+      TAILRACE_CO_TRY_VOID(release());
       continue;
     }
-    clean_end = at;
-    Slice slice{contents.bytes, static_cast<std::size_t>(frame_at + kFrameHeaderBytes), decoded->length};
-    TAILRACE_TRY_VOID(accept({*decoded, std::move(slice), header.sequence, frame_at}));
+    TAILRACE_CO_TRY_VOID(accept(std::move(frame)));
   }
-  return {};
+  co_return Result<void>{};
 }
 
 void WalScanner::note_gap(std::uint64_t file, std::uint64_t position, std::uint64_t next) {

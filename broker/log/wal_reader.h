@@ -5,6 +5,9 @@
 /// A bad place is *proven* when anything shows that frames behind it were durable: a later valid frame's durable-up-to, a
 /// checkpoint, a successor's header written by an earlier recovery. Proven: damage; frames behind it count. Not proven:
 /// a torn tail; neither it nor anything behind it was acknowledged, and all of it is dropped.
+///
+/// Memory   the buffers of WalStream, and the payloads that the caller wants to keep. Every payload's checksum is computed.
+#include <array>
 #include <functional>
 #include <optional>
 #include <vector>
@@ -12,6 +15,8 @@
 #include "base/buffer.h"
 #include "io/runtime.h"
 #include "log/wal_format.h"
+#include "log/wal_stream.h"
+#include "model/record_batch.h"
 
 namespace tailrace::broker::log {
 
@@ -23,9 +28,10 @@ struct WalFileFound {
 
 struct ScannedFrame {
   FrameHeader header{};
-  Slice payload{};
+  Slice payload{};             // its own copy, if Keep said so; control frames always
+  std::array<std::byte, batch_layout::kHeaderBytes> front{};  // of the payload, as far as it goes
   std::uint64_t file = 0;      // file sequence
-  std::uint64_t position = 0;  // in the file
+  std::uint64_t position = 0;  // of the frame in the file
 };
 
 struct BadPlace {
@@ -57,23 +63,23 @@ class WalScanner {
   /// Called, in order, for a proven bad place before the first frame behind it.
   using DamageSink = std::move_only_function<void(const BadPlace&)>;
 
+  /// Whether the payload of this batch or remainder is wanted.
+  using Keep = std::move_only_function<bool(const FrameHeader&)>;
+
   /// `proven_frame`: frames up to it are known durable (checkpoint). `first_frame`: the first of the first file; 0: take
   /// what comes (offline tools).
-  WalScanner(io::Runtime& runtime, std::uint64_t proven_frame, std::uint64_t first_frame, Sink sink, DamageSink damage)
-      : runtime_{runtime}, proven_{proven_frame}, sink_{std::move(sink)}, damage_sink_{std::move(damage)}, expected_{first_frame} {}
+  WalScanner(io::Runtime& runtime, std::uint64_t proven_frame, std::uint64_t first_frame, Keep keep, Sink sink, DamageSink damage)
+      : runtime_{runtime}, proven_{proven_frame}, keep_{std::move(keep)}, sink_{std::move(sink)}, damage_sink_{std::move(damage)},
+        expected_{first_frame} {}
 
-  /// Files ascending by sequence. `known_end`: this file's successor was begun by a recovery that closed it there; 0: unknown.
+  /// Files ascending by sequence. Errors: io_error, newer_format.
   Task<Result<void>> scan(std::vector<WalFileFound> files);
   /// What is still undecided is a torn tail.
   [[nodiscard]] ScanResult finish();
 
  private:
-  struct Contents {
-    Buffer bytes{};
-  };
-  struct FileRead;
-  Task<Result<void>> read_file(const WalFileFound& file, Contents& into);
-  Result<void> scan_file(const WalFileFound& file, const Contents& contents, std::uint64_t known_end);
+  /// `end`: of the frames in it.
+  Task<Result<void>> scan_file(WalStream& stream, std::size_t part, const WalFileHeader& header, std::uint64_t end);
   Result<void> accept(ScannedFrame&& frame);
   void note_gap(std::uint64_t file, std::uint64_t position, std::uint64_t next);
   Result<void> release();
@@ -81,6 +87,7 @@ class WalScanner {
 
   io::Runtime& runtime_;
   std::uint64_t proven_;
+  Keep keep_;
   Sink sink_;
   DamageSink damage_sink_;
   std::uint64_t expected_;     // 0: nothing seen yet
