@@ -68,6 +68,7 @@ std::vector<std::string> run(const std::vector<Command>& commands, std::uint64_t
       }
       case Command::Kind::cut:
       case Command::Kind::kill: {
+        partition.reset();  // it goes with its life
         sim::DiskImage image = command.kind == Command::Kind::cut ? life->power_cut(sim::CrashPlan::seeded(seeds.next())) : life->kill();
         life = std::make_unique<Life>(seeds.next(), image, setup, oracle);
         if (!begin()) return oracle.violations;

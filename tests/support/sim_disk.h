@@ -137,6 +137,7 @@ class SimDisk final : public io::FileSystem {
   void clear_faults() { faults_.clear(); }
   [[nodiscard]] const std::vector<std::unique_ptr<Fault>>& faults() const { return faults_; }
   void set_capacity(std::uint64_t bytes) { options_.capacity = bytes; }
+  void set_latency(Duration min, Duration max) { options_.latency_min = min, options_.latency_max = max; }
   void set_descriptors_max(std::size_t count) { options_.descriptors_max = count; }
   [[nodiscard]] std::uint64_t used_bytes() const;
   [[nodiscard]] std::size_t open_files() const { return open_files_; }
