@@ -78,8 +78,10 @@ Task<Result<void>> PartitionLog::lay(RecoveredPartition recovered) {
 }
 
 void PartitionLog::add_hole(Offset from, Offset to) {
+  bool to_the_end = to == from;
   from = std::max(from, log_start_);
-  if (to != from && to <= from) return;
+  if (to_the_end) to = from;
+  else if (to <= from) return;  // all of it was deleted
   for (const Hole& h : holes_) {
     if (h.from <= from && (h.to >= to || h.to == h.from)) return;  // known
   }

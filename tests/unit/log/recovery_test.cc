@@ -96,6 +96,35 @@ TEST(Recovery, FramesMayCrossTheReads) {
   for (std::size_t i = 0; i < sizes.size(); ++i) EXPECT_GT((*read)[i].size(), sizes[i]);
 }
 
+// The checkpoint still names a segment that the log start has passed, and that is removed: nothing is missing.
+TEST(Recovery, ADeletedSegmentIsNoHole) {
+  constexpr PartitionOptions kSmall{.segment_bytes_max = 8'000};
+  LogWorld world{5, roomy()};
+  ASSERT_TRUE(world.start());
+  auto p = world.create(partition_id(1), kSmall);
+  for (int i = 0; i < 4; ++i) world.publish(*p, std::string(1'500, 'a'));
+  p.reset();
+  world.reboot();
+  ASSERT_TRUE(world.start());  // its checkpoint: four batches of the first segment
+  p = world.open(partition_id(1), kSmall);
+  while (p->stats().segments == 1) world.publish(*p, std::string(1'500, 'b'));
+  Offset second = p->log_end() + -1;
+  world.publish(*p, "c");
+  world.loop().run_for(std::chrono::seconds{2});
+  ASSERT_TRUE(world.run(p->advance_log_start(second)));
+  ASSERT_EQ(p->stats().segments, 1U) << "the first one is gone";
+  p.reset();
+  world.crash(sim::CrashPlan::keep_all());
+  ASSERT_TRUE(world.start());
+  p = world.open(partition_id(1), kSmall);
+  EXPECT_EQ(p->stats().damage, "");
+  EXPECT_EQ(p->log_start(), second);
+  auto read = world.read_all(*p, second);
+  ASSERT_TRUE(read);
+  EXPECT_EQ(read->size(), 2U);
+  world.publish(*p, "d");
+}
+
 TEST(Recovery, ReadsNoFrameAfterACleanStop) {
   LogWorld world{4, roomy()};
   ASSERT_TRUE(world.start());
