@@ -153,8 +153,10 @@ Task<Result<void>> PartitionLog::truncate(Offset end) {
     rest.tail.push_back({FrameType::batch, b.bytes, b.base, b.next, b.segment, b.position, b.frame, last_append_ms_, length, length});
   }
   // A remainder frame that still protects the block of the cut protects it afterwards too.
-  bool keep_copied = copied_.segment == segment;
-  Copied copied{copied_.segment, std::min(copied_.end, position), copied_.frame};
+  // One of an earlier segment is as it was; the frames of what it stands for may be gone.
+  bool keep_copied = copied_.segment <= segment;
+  Copied copied = copied_;
+  if (copied.segment == segment) copied.end = std::min(copied.end, position);
   cut_state(rest.state, cut, segment, position);
   std::vector<Offset> bases;
   for (const SealedSegment& s : sealed_) bases.push_back(s.base);

@@ -244,6 +244,7 @@ Checkpoint ShardLogImpl::capture(bool clean) const {
   // Before the first file of this run is begun, and with nothing needed of the earlier ones, the log begins with it.
   bool none_needed = !active && needed_min > wal_.durable();
   std::uint64_t file = none_needed ? newest : wal_.file_of(needed_min);
+  if (file == 0) file = files_.oldest_in_use();  // before all that is known: nothing may be freed
   c.oldest_file = file == 0 || file > newest ? newest : file;
   std::uint64_t first = wal_.first_frame_of(c.oldest_file);
   c.oldest_frame = first == 0 ? wal_.durable() + 1 : first;
