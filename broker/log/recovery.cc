@@ -199,7 +199,7 @@ Task<Result<void>> open_slots(io::Runtime& runtime, const ShardLogOptions& optio
     }
     if (ours) {
       slot.slot.header = header.header;
-      slot.slot.filled = header.header.file_bytes == options.wal_file_bytes && entry.size >= header.header.file_bytes;
+      slot.slot.filled = entry.size >= header.header.file_bytes;
     }
     into.slots.push_back(std::move(slot));
   }

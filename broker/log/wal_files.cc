@@ -64,7 +64,8 @@ Task<Result<void>> WalFiles::keep_one_back() {
 WalSlot* WalFiles::slot_to_use(bool kept_back_too) {
   if (!kept_back_too && !can_prepare()) return nullptr;
   // A header of this very sequence, written and never used before a crash, is overwritten in place: two files of one
-  // sequence must not exist. One of a later sequence goes last, so that its own turn finds it.
+  // sequence must not exist, and a frame may name it, so it must not vanish either. One of a later sequence goes last, so
+  // that its own turn finds it. A file of another size is used once more as it is; it is made anew when it is free again.
   WalSlot* best = nullptr;
   auto rank = [&](const WalSlot& s) { return s.header.sequence > next_sequence_ ? 0 : s.filled ? 2 : 1; };
   for (const auto& s : slots_) {
@@ -127,7 +128,7 @@ Task<Result<void>> WalFiles::prepare(Chain chain, bool kept_back_too) {
   slot->header = WalFileHeader{.shard = options_.shard,
                                .slot = slot->slot,
                                .sequence = next_sequence_,
-                               .file_bytes = options_.file_bytes,
+                               .file_bytes = slot->header.file_bytes,
                                .salt = runtime_.random.next(),
                                .previous_end = chain.previous_end,
                                .first_frame = chain.first_frame,

@@ -20,7 +20,7 @@ struct WalSlot {
   enum class State : std::uint8_t { filling, free, preparing, prepared, active, full };
   std::uint32_t slot = 0;
   State state = State::filling;
-  bool filled = false;                 // all blocks written once, at the configured size
+  bool filled = false;                 // all blocks written once, at the size that its header says
   std::unique_ptr<io::File> file{};
   WalFileHeader header{};              // of the current use; sequence 0: none
 };
