@@ -199,12 +199,14 @@ Task<Result<Checkpoint>> read_copy(io::Runtime& runtime, std::string path) {
 
 }  // namespace
 
-Task<Result<LoadedCheckpoint>> load_checkpoint(io::Runtime& runtime, std::string shard_folder) {
+Task<Result<LoadedCheckpoint>> load_checkpoint(io::Runtime& runtime, std::string shard_folder, std::optional<CheckpointOwner> owner) {
   LoadedCheckpoint best;
   std::optional<Error> refused;  // a copy that could not be read: nothing is known of it
   std::string why;
   for (int copy = 0; copy < 2; ++copy) {
     auto read = co_await read_copy(runtime, checkpoint_path(shard_folder, copy));
+    bool foreign = read && owner && (read->shard != owner->shard || read->directory_id != owner->directory_id);
+    if (foreign) read = fail(Errc::corrupt, fmt::format("copy {} was written by shard {} of another place", copy, read->shard));
     if (!read) {
       Errc code = read.error().code;
       if (code == Errc::not_found) continue;

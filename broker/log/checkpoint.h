@@ -4,6 +4,7 @@
 /// Spec     docs/storage-format.md, "Checkpoint".
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -88,8 +89,13 @@ struct LoadedCheckpoint {
   CheckpointCopies copies{};
   int bad_copies = 0;       // exist, and did not parse or could not be read
 };
+/// Whose checkpoint it must be. A copy of another shard or directory was put there by somebody, and is a bad copy.
+struct CheckpointOwner {
+  std::uint32_t shard = 0;
+  std::array<std::uint8_t, 16> directory_id{};
+};
 /// Errors: corrupt (copies were read, none is valid), newer_format, io_error (none is valid, and one could not be read).
-Task<Result<LoadedCheckpoint>> load_checkpoint(io::Runtime& runtime, std::string shard_folder);
+Task<Result<LoadedCheckpoint>> load_checkpoint(io::Runtime& runtime, std::string shard_folder, std::optional<CheckpointOwner> owner = {});
 /// Writes both copies, the older first, each with a sequence of its own, and makes them durable. At every moment one of
 /// the two is whole: a copy that is missing, or whose last write may have failed, is replaced (written beside, synced,
 /// renamed, the folder synced) instead of overwritten. Answers the bytes written.

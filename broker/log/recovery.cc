@@ -243,7 +243,9 @@ Task<Result<SlotHeader>> read_slot_header(io::File& file) {
 Task<Result<void>> recover(io::Runtime& runtime, ShardLogOptions options, RecoveredShard& into) {
   Instant begin = runtime.clock.now();
   std::string folder = shard_folder(options.data_directory, options.shard);
-  TAILRACE_CO_TRY(LoadedCheckpoint loaded, co_await load_checkpoint(runtime, folder));
+  std::optional<CheckpointOwner> owner;
+  if (!options.directory_id.empty()) owner = {options.shard.value(), directory_id_bytes(options.directory_id)};
+  TAILRACE_CO_TRY(LoadedCheckpoint loaded, co_await load_checkpoint(runtime, folder, owner));
   // The data directory gave every shard its first checkpoint before it counted the shard.
   if (!loaded.found) co_return fail(Errc::corrupt, folder + ": the shard's checkpoint is gone");
   TAILRACE_CO_TRY_VOID(co_await sync_folders(runtime, options));

@@ -149,5 +149,39 @@ TEST(Recovery, ReadsNoFrameAfterACleanStop) {
   EXPECT_EQ(world.open(partition_id(1))->high_watermark(), Offset{21});
 }
 
+// A checkpoint that was copied from elsewhere is whole in itself and says nothing about this shard: the other copy counts,
+// and without one the start is refused. It was believed, and its unknown partitions were created empty.
+TEST(Recovery, ACheckpointOfAnotherPlaceIsNotBelieved) {
+  LogWorld other{2};
+  ASSERT_TRUE(other.start());
+  auto theirs = other.create(partition_id(9));
+  for (int i = 0; i < 300; ++i) other.publish(*theirs, std::string(1'500, 'o'));
+  theirs.reset();
+  other.close();
+  sim::DiskImage foreign = other.disk().visible_image();
+  for (int copies : {1, 2, 3}) {
+    SCOPED_TRACE(copies);
+    LogWorld world;
+    ASSERT_TRUE(world.start());
+    world.publish(*world.create(partition_id(1)), "mine");
+    world.close();
+    sim::DiskImage image = world.disk().visible_image();
+    for (int copy : {0, 1}) {
+      std::string path = "/data/shard-0/checkpoint-" + std::to_string(copy);
+      ASSERT_TRUE(foreign.files.contains(path));
+      if (copies & (1 << copy)) image.files[path] = foreign.files.at(path);
+    }
+    world.boot(std::move(image));
+    auto started = world.start();
+    if (copies == 3) {
+      ASSERT_FALSE(started);
+      EXPECT_EQ(started.error().code, Errc::corrupt);
+    } else {
+      ASSERT_TRUE(started) << started.error().detail;
+      EXPECT_EQ(world.open(partition_id(1))->high_watermark(), Offset{1});
+    }
+  }
+}
+
 }  // namespace
 }  // namespace tailrace::broker::log
