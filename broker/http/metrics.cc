@@ -72,7 +72,10 @@ void render_node(Page& page, const NodeMetrics& node) {
   page.gauge("tailrace_recovery_seconds", "Recovery of the slowest shard at the last start.", {}, node.recovery_seconds);
   page.gauge("tailrace_recovery_torn_tails", "WAL tails cut at the last start.", {}, static_cast<double>(node.torn_tails));
   page.gauge("tailrace_recovery_corrupt_frames", "Damage found in the WAL at the last start.", {}, static_cast<double>(node.corrupt_frames));
-  page.gauge("tailrace_partitions_damaged", "Partitions with a hole, found at the last start.", {}, static_cast<double>(node.damaged_partitions));
+  std::uint64_t damaged = node.damaged_partitions;
+  for (const ShardMetrics& shard : node.shards) damaged += shard.status.log.found_damaged;
+  page.gauge("tailrace_partitions_damaged", "Partitions with a hole, found by the last start or when they were opened since.", {},
+             static_cast<double>(damaged));
   page.counter("process_cpu_seconds_total", "User and system time of the process.", {}, node.cpu_seconds);
   page.gauge("process_resident_memory_bytes", "Resident memory of the process.", {}, static_cast<double>(node.resident_bytes));
   page.gauge("process_open_fds", "Open file descriptors of the process.", {}, static_cast<double>(node.open_descriptors));

@@ -97,6 +97,9 @@ class Partition {
   /// Whole batches below the high watermark. An empty list: nothing new yet.
   /// Errors   offset_out_of_range (below log_start, or above the high watermark), corrupt (the hole), io_error, closed.
   virtual Task<Result<ReadResult>> read(Offset from, ReadLimits limits) = 0;
+  /// The offset lies in a hole that no operator accepted: read() answers corrupt, behind the high watermark too. A hole at the
+  /// end is no end of the log.
+  [[nodiscard]] virtual bool lost(Offset offset) const = 0;
   /// The first batch whose max timestamp is at or after `time_ms`, below the high watermark.
   virtual Task<Result<std::optional<OffsetAtTime>>> find_time(std::int64_t time_ms) = 0;
 

@@ -70,6 +70,8 @@ Task<Result<void>> PartitionLog::lay(RecoveredPartition recovered) {
   flushed_ = high_watermark_ = end_;
   while (!terms_.empty() && terms_.back().start > end_) terms_.pop_back();  // its first batch was in a torn tail
   undurable_ = 0;
+  auto open_hole = [](const Hole& hole) { return !hole.accepted; };
+  if (std::ranges::any_of(holes_, open_hole) && std::ranges::none_of(state.holes, open_hole)) ++shard_.stats.found_damaged;
   for (const Hole& hole : holes_) {
     if (!hole.accepted) log_error("partition.damaged", "{}: offsets from {} to {}", folder(), hole.from.value(), hole.to.value());
   }

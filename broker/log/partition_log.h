@@ -60,6 +60,7 @@ class PartitionLog final : public Partition, public WalWriter::Listener {
   Task<Result<void>> start_term(LeaderEpoch term) override;
   Task<Result<RetentionOutcome>> enforce_retention(WallTime now) override;
   void configure(PartitionOptions options) override { options_ = options; }
+  [[nodiscard]] bool lost(Offset offset) const override;
   [[nodiscard]] PartitionStats stats() const override;
   Task<Result<void>> skip_damage() override;
 

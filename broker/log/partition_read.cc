@@ -21,6 +21,11 @@ const Hole* PartitionLog::hole_at(Offset offset) const {
   return nullptr;
 }
 
+bool PartitionLog::lost(Offset offset) const {
+  const Hole* hole = offset >= log_start_ ? hole_at(offset) : nullptr;
+  return hole && !hole->accepted;
+}
+
 /// What a read answers that got nothing: an error of the moment as it is, anything else counted and logged.
 Error PartitionLog::unreadable(Offset offset, Error why) {
   if (why.code == Errc::corrupt) return corrupt_at(offset, std::move(why.detail));
@@ -37,7 +42,7 @@ Error PartitionLog::corrupt_at(Offset offset, std::string what) {
 Task<Result<ReadResult>> PartitionLog::read(Offset from, ReadLimits limits) {
   TAILRACE_CO_TRY_VOID(usable());
   ReadResult out{.next = from, .high_watermark = high_watermark_, .log_start = log_start_};
-  if (from < log_start_ || from > high_watermark_) {
+  if (from < log_start_ || (from > high_watermark_ && !lost(from))) {
     co_return fail(Errc::offset_out_of_range, fmt::format("offset {}; valid: {} to {}", from.value(), log_start_.value(), high_watermark_.value()));
   }
   while (const Hole* hole = hole_at(from)) {

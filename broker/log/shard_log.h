@@ -77,6 +77,7 @@ struct ShardLogStats {
   std::uint64_t cold_read_bytes = 0;
   std::uint64_t refused_blocks = 0;       // blocks of segments that the device did not read, each time
   std::uint64_t corrupt_reads = 0;
+  std::uint64_t found_damaged = 0;        // partitions whose damage was found when they were opened, not by recovery
   std::uint64_t open_files = 0;           // now
   std::uint64_t free_bytes = 0;           // of the file system, when last looked at
   LatencyHistogram commit_latency{};      // submit to completion of a WAL write

@@ -50,10 +50,11 @@ Task<Answer<FetchReply>> ShardCore::fetch(FetchRequest request, OwnerWait& wait)
     if (auto fine = admit(*slot); !fine) co_return std::unexpected(std::move(fine).error());
     if (wait.cancelled) co_return refuse(Errc::cancelled);
     // An offset between high watermark and log end was given to a producer who did not wait for the flush: it will come.
-    if (request.from < partition->log_start() || request.from > partition->log_end()) {
+    bool lost = partition->lost(request.from);  // read() says so
+    if (request.from < partition->log_start() || (request.from > partition->log_end() && !lost)) {
       co_return std::unexpected(out_of_range(request.from, *partition));
     }
-    if (request.from < partition->high_watermark()) {
+    if (request.from < partition->high_watermark() || lost) {
       Instant begun = runtime.clock.now();
       auto read = co_await partition->read(request.from, read_limits);
       if (!read) {

@@ -171,7 +171,7 @@ Task<Answer<ListedOffset>> ShardCore::list_offset(TopicId topic, ListOffsetsQuer
       break;
     case Position::Kind::exact: {
       Offset wanted{query.at.value};
-      if (wanted < start || wanted > partition->log_end()) {
+      if (wanted < start || (wanted > partition->log_end() && !partition->lost(wanted))) {
         co_return refuse(Errc::offset_out_of_range,
                          fmt::format("partition {}: offset {} is outside {}..{}", query.partition.value(), wanted.value(), start.value(), end.value()),
                          {{"log_start", fmt::format("{}", start.value())}, {"high_watermark", fmt::format("{}", end.value())},

@@ -295,6 +295,28 @@ TEST(Read, ASegmentThatWentAwayIsReportedAsCorrupt) {
   EXPECT_NE(read.error().detail.find("missing"), std::string::npos) << read.error().detail;
 }
 
+// Lost records at the end of a partition are no end of the log: who reads on, or begins behind them, hears of it.
+TEST(Read, AHoleAtTheEndIsReportedBehindTheHighWatermark) {
+  ColdWorld w;
+  Offset before = w.partition->log_end();
+  std::string active = w.files(".log").back();
+  Offset base = *parse_segment_name(active.substr(active.rfind('/') + 1), "log");
+  ASSERT_LT(base, before);
+  EXPECT_FALSE(w.partition->lost(base));
+  w.reopen([&](sim::DiskImage& image) { image.remove(active); });
+  EXPECT_EQ(w.world.log().stats().found_damaged, 1u);
+  for (Offset at : {base, base + 1, before + -1}) {
+    EXPECT_TRUE(w.partition->lost(at)) << at.value();
+    auto read = w.world.run(w.partition->read(at, {}));
+    ASSERT_FALSE(read) << at.value();
+    EXPECT_EQ(read.error().code, Errc::corrupt) << at.value();
+  }
+  EXPECT_FALSE(w.partition->lost(base + -1));
+  auto behind = w.world.run(w.partition->read(before + 1'000, {}));
+  ASSERT_FALSE(behind);
+  EXPECT_EQ(behind.error().code, Errc::offset_out_of_range);
+}
+
 // A sealed segment's end is lost, the operator accepts it, and reads step over the hole; appends go on behind it.
 TEST(Read, BehindAcceptedDamageReadsGoOn) {
   ColdWorld w;
