@@ -10,7 +10,15 @@ namespace {
 constexpr std::array<std::string_view, static_cast<std::size_t>(PlantedBug::count_)> kNames{
     "none",           "no_dsync",            "ack_before_completion", "ack_out_of_order",      "recycle_too_early",
     "checkpoint_without_term", "accept_stale_frame", "segment_before_wal", "replay_old_truncation", "remainder_not_copied",
-    "directory_not_synced", "cut_despite_proof", "forget_dedup_window", "decoder_length"};
+    "directory_not_synced", "cut_despite_proof", "forget_dedup_window", "decoder_length",
+    "raft_send_before_hard_state", "raft_vote_twice", "raft_vote_for_shorter_log", "raft_pre_vote_echoes_term",
+    "raft_ignore_directory", "raft_forget_vote", "raft_forget_term", "raft_ack_before_flush",
+    "raft_count_own_unflushed", "raft_count_received", "raft_quorum_of_half", "raft_commit_old_term",
+    "raft_commit_unmatched", "raft_accept_gone_prefix", "raft_truncate_below_commit", "raft_trust_old_life",
+    "raft_snapshot_over_newer", "raft_log_start_goes_back", "raft_learner_counts", "raft_removed_leader_counts",
+    "raft_change_before_term_start", "raft_two_changes", "raft_keep_rolled_back_members", "raft_serve_before_term_start",
+    "raft_lost_votes", "raft_cut_leads_at_once", "raft_cut_forgets_floor", "raft_late_persist_counts",
+    "raft_snapshot_without_producers", "raft_forget_producers"};
 
 }  // namespace
 

@@ -21,6 +21,37 @@ enum class PlantedBug {
   cut_despite_proof,              // a bad frame is cut although a later frame proves it was durable
   forget_dedup_window,            // producer state is not restored
   decoder_length,                 // decoders trust a length field (for the fuzz targets)
+  // Replication.
+  raft_send_before_hard_state,    // messages leave before the term and vote they depend on are durable
+  raft_vote_twice,                // a second vote in one term
+  raft_vote_for_shorter_log,      // a vote for a log that ends before ours
+  raft_pre_vote_echoes_term,      // a pre-vote rejection carries the asker's term
+  raft_ignore_directory,          // a voter is its node, whatever directory it has
+  raft_forget_vote,               // a restart forgets the vote
+  raft_forget_term,               // a restart forgets the term
+  raft_ack_before_flush,          // a follower reports entries that are not durable
+  raft_count_own_unflushed,       // a leader counts itself up to its log's end
+  raft_count_received,            // a leader counts what followers have only received
+  raft_quorum_of_half,            // half of an even number of voters is enough
+  raft_commit_old_term,           // an entry of an older term commits by counting (Raft paper, figure 8)
+  raft_commit_unmatched,          // a follower commits entries that were not compared with the leader's
+  raft_accept_gone_prefix,        // a delayed append is taken although the prefix it names is gone
+  raft_truncate_below_commit,     // committed entries are cut when a leader's differ
+  raft_trust_old_life,            // what a member acknowledged before it came back counts on
+  raft_snapshot_over_newer,       // a late snapshot replaces a longer log
+  raft_log_start_goes_back,       // a snapshot's place becomes the log start
+  raft_learner_counts,            // learners are counted as voters
+  raft_removed_leader_counts,     // a leader that removed itself goes on and counts itself
+  raft_change_before_term_start,  // membership changes before the term start is committed
+  raft_two_changes,               // a second membership change before the first is committed
+  raft_keep_rolled_back_members,  // a membership stays in force when its entry is cut
+  raft_serve_before_term_start,   // a new leader serves before its term start is committed
+  raft_lost_votes,                // a replica that lost entries votes as if it had them
+  raft_cut_leads_at_once,         // a replica that cut a tail stands without the others' reports
+  raft_cut_forgets_floor,         // a replica that cut a tail votes for logs shorter than what it had
+  raft_late_persist_counts,       // a report about entries that were cut counts for those in their place
+  raft_snapshot_without_producers, // a follower that restarts at a snapshot does not take its producers
+  raft_forget_producers,          // a leader that restarted does not know its producers
   count_,
 };
 

@@ -1,0 +1,77 @@
+// Replicas that may have lost a tail, or have (R5): how far their vote may be trusted, and when they are whole again.
+#include <algorithm>
+
+#include "base/planted.h"
+#include "raft/outbox.h"
+
+namespace tailrace::broker::raft {
+
+bool Replica::may_vote_for(const LogEnd& last) const {
+  switch (hard_.suspicion) {
+    case Suspicion::none:
+      return true;
+    case Suspicion::cut:
+      return last >= hard_.floor || planted(PlantedBug::raft_cut_forgets_floor);
+    case Suspicion::lost:
+      return (reports_done_ && last >= hard_.floor) || planted(PlantedBug::raft_lost_votes);
+  }
+  return false;
+}
+
+/// Asks again until all voters have reported, or (cut only) the wait is over.
+void Replica::ask_reports(Instant now, Actions& out) {
+  if (reports_done_ || !members().is_voter(self_)) return;
+  std::size_t missing = 0;
+  auto all = members().members();
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    if (all[i].voter && all[i].id != self_ && ((reported_ >> i) & 1U) == 0) ++missing;
+  }
+  if (missing == 0 || (hard_.suspicion == Suspicion::cut && now >= report_until_)) return end_reports(out);
+  if (now < report_at_) return;
+  report_at_ = now + options_.election_timeout_min;
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    if (!all[i].voter || all[i].id == self_ || ((reported_ >> i) & 1U) != 0) continue;
+    send<ReportRequest>(all[i].id, out).incarnation = incarnation_;
+  }
+}
+
+/// What a majority has cannot be longer than the longest log of all; what nobody else has, and we have not, is gone or was
+/// never acknowledged. So from here on the longest report is the floor, and what was readable in cut frames no longer is: with
+/// every tail torn by one power cut, and a disk that stays away, the others would wait for ever.
+void Replica::end_reports(Actions& out) {
+  reports_done_ = true;
+  hard_.floor = std::max(longest_reported_, log_.last());
+  save_hard_state(out);
+  review_suspicion(out);
+}
+
+void Replica::dispatch(const ReportRequest& m, Instant, Actions& out) {
+  auto& reply = send<ReportReply>(m.header.from, out);
+  reply.incarnation = m.incarnation;
+  reply.last = log_.last();
+}
+
+void Replica::dispatch(const ReportReply& m, Instant now, Actions& out) {
+  if (hard_.suspicion == Suspicion::none || m.incarnation != incarnation_ || reports_done_) return;
+  auto all = members().members();
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    if (all[i].id == m.header.from) reported_ |= 1U << i;
+  }
+  longest_reported_ = std::max(longest_reported_, m.last);
+  ask_reports(now, out);
+}
+
+/// Whole again: as long, durably, as the longest report; or caught up to the commit of a leader that a majority elected without
+/// us, whose log therefore has all that was ever acknowledged.
+void Replica::review_suspicion(Actions& out) {
+  if (hard_.suspicion == Suspicion::none) return;
+  LogEnd durable{log_.term_at(flushed_).value_or(LeaderEpoch{0}), flushed_};
+  bool as_long = reports_done_ && durable >= hard_.floor;
+  bool led_by_others = role_ == Role::follower && leader_.valid() && hard_.vote == kNobody && log_.term_at(commit_) == hard_.term;
+  if (!as_long && !(led_by_others && flushed_ >= commit_)) return;
+  hard_.suspicion = Suspicion::none;
+  hard_.floor = {};
+  save_hard_state(out);
+}
+
+}  // namespace tailrace::broker::raft

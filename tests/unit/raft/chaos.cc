@@ -1,0 +1,242 @@
+#include "tests/unit/raft/chaos.h"
+
+#include <algorithm>
+
+namespace tailrace::broker::raft::test {
+
+using namespace std::chrono_literals;
+
+/// Per mille in each step (5 ms), drawn for the seed; most faults do not exist in most seeds.
+struct Rates {
+  unsigned crash = 0, restart = 30, cut_link = 0, isolate = 0, heal = 10, pause = 0, hold_flush = 0, hold_reports = 0, lose = 0, torn = 0,
+           replace = 0, members = 0, transfer = 0, log_start = 0, campaign = 0, power = 0, flap = 0;
+};
+
+class Chaos {
+ public:
+  Chaos(std::uint64_t seed, bool check_replicas) : random_{seed * 2 + 1}, world_{options(seed, check_replicas)} {
+    auto maybe = [&](unsigned rate) { return random_.chance(1, 3) ? rate : 0U; };
+    if (random_.chance(7, 8)) {
+      rates_ = {.crash = maybe(6), .cut_link = maybe(8), .isolate = maybe(4), .pause = maybe(4), .hold_flush = maybe(6), .hold_reports = maybe(6),
+                .lose = maybe(4), .torn = maybe(6), .replace = maybe(2), .members = maybe(20), .transfer = maybe(6), .log_start = maybe(10),
+                .campaign = maybe(6), .power = maybe(2), .flap = maybe(4)};
+    }
+    producers_.resize(1 + random_.below(4));
+  }
+
+  ChaosResult run() {
+    steps_ = static_cast<int>(400 + random_.below(800));
+    for (int s = 0; s < steps_ && world_.violation().empty(); ++s) {
+      faults();
+      produce();
+      world_.step();
+    }
+    finish();
+    return {world_.violation(), world_.counters, world_.acknowledgements()};
+  }
+
+ private:
+  struct Producer {
+    int sequence = 0;
+    std::optional<Sent> sent{};
+    Instant retry_at{};
+  };
+
+  Options options(std::uint64_t seed, bool check_replicas) {
+    Options out{.seed = seed, .check_replicas = check_replicas};
+    out.nodes = random_.chance(2, 3) ? 3 : static_cast<int>(1 + random_.below(5));
+    if (out.nodes > 1 && random_.chance(1, 4)) out.voters = static_cast<int>(1 + random_.below(static_cast<std::uint64_t>(out.nodes)));
+    if (random_.chance(3, 4)) out.delay_max = std::chrono::milliseconds{random_.below(40)};
+    if (random_.chance(1, 2)) out.drop_percent = static_cast<unsigned>(random_.below(20));
+    if (random_.chance(1, 2)) out.duplicate_percent = static_cast<unsigned>(random_.below(20));
+    if (random_.chance(1, 2)) out.late_percent = static_cast<unsigned>(random_.below(6));
+    if (random_.chance(1, 3)) out.slow_read_percent = static_cast<unsigned>(random_.below(60));
+    if (random_.chance(2, 3)) out.flush_percent = static_cast<unsigned>(20 + random_.below(80));
+    return out;
+  }
+
+  bool draw(unsigned per_mille) { return per_mille > 0 && random_.chance(per_mille, 1'000); }
+  int any() { return static_cast<int>(random_.below(static_cast<std::uint64_t>(world_.size()))); }
+  bool whole(int i) { return world_.node(i).disk.hard.suspicion == Suspicion::none && (!world_.node(i).up || world_.replica(i).hard_state().suspicion == Suspicion::none); }
+  bool others_whole(int i) {
+    for (int other = 0; other < world_.size(); ++other) {
+      if (other != i && !whole(other)) return false;
+    }
+    return true;
+  }
+
+  void faults() {
+    if (draw(rates_.crash)) crash(any());
+    if (draw(rates_.power)) {
+      for (int i = 0; i < world_.size(); ++i) crash(i);
+    }
+    for (int i = 0; i < world_.size(); ++i) {
+      if (!world_.node(i).up && draw(rates_.restart)) world_.start(i);
+    }
+    if (draw(rates_.cut_link)) world_.cut(any(), any());
+    if (draw(rates_.isolate)) world_.isolate(any());
+    if (draw(rates_.flap)) {
+      int leader = world_.leader();
+      if (leader >= 0) world_.isolate(leader);
+    }
+    if (draw(rates_.heal)) world_.heal();
+    if (draw(rates_.pause)) world_.pause(any(), random_.chance(1, 2));
+    if (draw(rates_.hold_flush)) world_.node(any()).hold_flush = random_.chance(1, 2);
+    if (draw(rates_.hold_reports)) {
+      int i = any();
+      world_.node(i).hold_reports = random_.chance(1, 2);
+      if (!world_.node(i).hold_reports && world_.node(i).up) world_.report(i);
+    }
+    if (draw(rates_.campaign)) {
+      int i = any();
+      if (world_.node(i).up && !world_.node(i).paused) world_.campaign(i);
+    }
+    int leader = world_.leader();
+    if (leader < 0) return;
+    if (draw(rates_.transfer)) world_.transfer(leader, any());
+    if (draw(rates_.log_start)) {
+      LogPosition commit = world_.replica(leader).commit();
+      world_.advance_log_start(leader, Offset{static_cast<std::int64_t>(random_.below(static_cast<std::uint64_t>(commit.offset.value()) + 1))});
+    }
+    if (draw(rates_.members)) change_members(leader);
+    if (draw(rates_.replace)) replace(leader);
+    if (random_.chance(1, 10)) world_.confirm(leader);
+    // A leader of an older term, if there is one, is asked too: it must not confirm what is no longer so.
+    for (int i = 0; i < world_.size(); ++i) {
+      if (i != leader && world_.node(i).up && world_.replica(i).role() == Role::leader && random_.chance(1, 4)) world_.confirm(i);
+    }
+  }
+
+  /// A process dies, and of what it had queued a part is on the disk. Now and then its disk has lost a durable tail (that others
+  /// have: only one at a time, and only while the others are whole), or a torn tail was cut.
+  void crash(int i) {
+    auto& n = world_.node(i);
+    if (!n.up) return;
+    std::size_t kept = random_.below(n.queue.size() + 1);
+    world_.crash(i, kept);
+    LogPosition end = n.disk.end();
+    if (draw(rates_.torn * 20) && kept == 0) {
+      // Torn frames: nothing of them was durable, and some can still be read.
+      LogEnd floor = random_.chance(1, 2) && !n.seen.entries.empty() ? LogEnd{n.seen.last_term(), n.seen.end()} : LogEnd{};
+      world_.lose_tail(i, end, Suspicion::cut, floor);
+    } else if (draw(rates_.lose * 30) && others_whole(i) && world_.size() > 1 && n.disk.entries.size() > 1) {
+      std::size_t from = random_.below(n.disk.entries.size());
+      LogPosition to = n.disk.entries[from].begin;
+      if (to >= n.disk.start && is_voter_somewhere(i)) world_.lose_tail(i, to, Suspicion::lost);
+    }
+  }
+
+  bool is_voter_somewhere(int i) {
+    int leader = world_.leader();
+    return leader >= 0 && world_.replica(leader).members().is_voter(world_.node(i).id) && world_.replica(leader).members().voter_count() > 1;
+  }
+
+  void change_members(int leader) {
+    const Membership& members = world_.replica(leader).members();
+    ReplicaId id = world_.node(any()).id;
+    const Member* known = members.find(id);
+    ChangeKind kind = !known ? ChangeKind::add_learner : !known->voter ? (random_.chance(3, 4) ? ChangeKind::promote : ChangeKind::remove)
+                             : random_.chance(1, 2)                      ? ChangeKind::remove
+                                                                         : ChangeKind::demote;
+    // Voters that nobody will hear of again are removed first; and two are kept.
+    if (known && known->voter && kind != ChangeKind::promote && members.voter_count() <= 2) return;
+    for (const Member& member : members.members()) {
+      int at = world_.index_of(member.id);
+      if (at >= 0 && world_.node(at).id != member.id) {
+        id = member.id;
+        kind = ChangeKind::remove;
+      }
+    }
+    world_.change(leader, kind, id);
+  }
+
+  /// A disk is replaced: only when the rest is a quorum without it, and no other member is missing.
+  void replace(int leader) {
+    int i = any();
+    const Membership& members = world_.replica(leader).members();
+    if (!members.is_voter(world_.node(i).id) || members.voter_count() < 3 || !others_whole(i) || !whole(i)) return;
+    for (const Member& member : members.members()) {
+      int at = world_.index_of(member.id);
+      if (at < 0 || world_.node(at).id != member.id) return;
+    }
+    // The others must have what is committed: an acknowledged entry on exactly this disk and one that is cut off is a double fault.
+    for (int other = 0; other < world_.size(); ++other) {
+      if (other == i || !members.is_voter(world_.node(other).id)) continue;
+      const auto& disk = world_.node(other).disk;
+      if (disk.end() < world_.committed() && disk.start < world_.committed()) return;
+    }
+    if (world_.replica(leader).log().members_pending(world_.replica(leader).commit())) return;
+    world_.replace_directory(i);
+  }
+
+  void produce() {
+    for (std::size_t p = 0; p < producers_.size(); ++p) {
+      Producer& producer = producers_[p];
+      if (producer.sent && world_.acknowledged(producer.sent)) {
+        ++producer.sequence;
+        producer.sent.reset();
+        continue;
+      }
+      if (producer.sent && world_.now() < producer.retry_at) continue;
+      if (!random_.chance(1, 2)) continue;
+      // Sometimes to a node that only thinks that it leads.
+      int to = random_.chance(9, 10) ? world_.leader() : any();
+      if (to < 0 || !world_.node(to).up || world_.node(to).paused) continue;
+      producer.sent = world_.produce_as(to, static_cast<int>(p), producer.sequence, static_cast<int>(1 + random_.below(3)));
+      producer.retry_at = world_.now() + 100ms + std::chrono::milliseconds{random_.below(400)};
+    }
+  }
+
+  void finish() {
+    if (!world_.violation().empty()) return;
+    world_.heal();
+    for (int i = 0; i < world_.size(); ++i) {
+      auto& n = world_.node(i);
+      n.paused = n.hold_flush = n.hold_reports = false;
+      if (n.up) world_.report(i);
+      world_.start(i);
+    }
+    // Producers go on, and get through: the last batch of each is acknowledged by somebody who leads for good.
+    std::vector<int> goal;
+    for (const Producer& producer : producers_) goal.push_back(producer.sequence + 3);
+    rates_ = {};
+    bool done = world_.await(
+        [&] {
+          produce();
+          for (std::size_t p = 0; p < producers_.size(); ++p) {
+            if (producers_[p].sequence < goal[p]) return false;
+          }
+          return true;
+        },
+        60s);
+    if (!world_.violation().empty()) return;
+    if (!done) return world_.violate("nothing is acknowledged although all is healed");
+    // All members get there, and those that had lost something are whole again.
+    bool level = world_.await(
+        [&] {
+          int leader = world_.leader();
+          if (leader < 0) return false;
+          for (const Member& member : world_.replica(leader).members().members()) {
+            int at = world_.index_of(member.id);
+            if (world_.node(at).id != member.id) continue;
+            if (world_.replica(at).commit() != world_.replica(leader).log().end()) return false;
+            if (member.voter && world_.replica(at).hard_state().suspicion != Suspicion::none) return false;
+          }
+          return true;
+        },
+        60s);
+    if (!world_.violation().empty()) return;
+    if (!level) return world_.violate("a member does not catch up although all is healed");
+    world_.check_final(world_.leader());
+  }
+
+  Random random_;
+  Rates rates_{};
+  Cluster world_;
+  std::vector<Producer> producers_{};
+  int steps_ = 0;
+};
+
+ChaosResult run_chaos(std::uint64_t seed, bool check_replicas) { return Chaos{seed, check_replicas}.run(); }
+
+}  // namespace tailrace::broker::raft::test

@@ -1,0 +1,65 @@
+// Entries: from a leader to a quorum's disks, and what is made of them afterwards.
+#include <gtest/gtest.h>
+
+#include "tests/unit/raft/cluster.h"
+
+namespace tailrace::broker::raft::test {
+namespace {
+
+using namespace std::chrono_literals;
+
+#define EXPECT_SOUND(world) EXPECT_EQ((world).violation(), "")
+
+// One broker is a group of one: nothing to wait for but its own disk.
+TEST(Replication, ALoneVoterLeadsAtOnceAndCommitsWithItsOwnDisk) {
+  Cluster world{{.nodes = 1}};
+  world.node(0).hold_flush = true;
+  world.campaign(0);
+  EXPECT_EQ(world.replica(0).role(), Role::leader);
+  EXPECT_FALSE(world.replica(0).serving());  // its term start is not durable
+  auto sent = world.produce(0);
+  world.run(100ms);
+  EXPECT_FALSE(world.acknowledged(sent));
+  world.node(0).hold_flush = false;
+  world.run(20ms);
+  EXPECT_TRUE(world.acknowledged(sent));
+  EXPECT_TRUE(world.replica(0).serving());
+  EXPECT_SOUND(world);
+}
+
+// A majority is enough: a silent follower must not stall producers.
+TEST(Replication, CommitsWithoutTheSilentFollower) {
+  Cluster world{{.nodes = 3}};
+  int leader = world.await_leader();
+  ASSERT_GE(leader, 0);
+  int silent = (leader + 1) % 3;
+  world.isolate(silent);
+  auto sent = world.produce(leader);
+  world.run(100ms);
+  EXPECT_TRUE(world.acknowledged(sent));
+  world.heal();
+  world.run(1s);
+  EXPECT_EQ(world.replica(silent).commit(), world.replica(leader).commit());
+  EXPECT_SOUND(world);
+}
+
+// R2: the leader's own disk is one of three, no more and no less.
+TEST(Replication, ALeaderAheadOfItsOwnDiskCommitsWithTheOthers) {
+  Cluster world{{.nodes = 3}};
+  int leader = world.await_leader();
+  world.node(leader).hold_flush = true;
+  auto sent = world.produce(leader);
+  world.run(200ms);
+  EXPECT_TRUE(world.acknowledged(sent));
+  EXPECT_LT(world.replica(leader).flushed(), sent->end);
+  world.crash(leader);  // and loses what it had not flushed
+  int next = world.await_leader();
+  ASSERT_GE(next, 0);
+  world.start(leader);
+  world.run(2s);
+  world.check_final(world.leader());
+  EXPECT_SOUND(world);
+}
+
+}  // namespace
+}  // namespace tailrace::broker::raft::test
