@@ -7,9 +7,16 @@
 namespace tailrace::broker::raft {
 
 bool Replica::may_stand() const {
-  if (halted_ || installing_ || !members().is_voter(self_)) return false;
+  if (halted_ || installing_ || !may_be_needed()) return false;
   if (hard_.suspicion == Suspicion::cut && planted(PlantedBug::raft_cut_leads_at_once)) return true;
   return hard_.suspicion == Suspicion::none;
+}
+
+/// A voter; or one whose removal is not committed: its log may be the only one long enough to commit that (thesis, 4.2.2). It
+/// does not count its own vote.
+bool Replica::may_be_needed() const {
+  if (members().is_voter(self_)) return true;
+  return log_.members_pending(commit_) && log_.members_at(log_.members_begin()).is_voter(self_);
 }
 
 /// A leader that was heard of within the shortest timeout is alive: nobody else could know better already.
@@ -65,7 +72,7 @@ void Replica::stand(bool pre_vote, bool forced, Instant now, Actions& out) {
     request.pre_vote = pre_vote;
     request.forced = forced;
   }
-  if (members.quorum() > 1) return;
+  if (members.quorum() > 1 || granted_ == 0) return;
   if (pre_vote) return stand(false, forced, now, out);
   become_leader(now, out);
 }

@@ -166,7 +166,7 @@ Instant Replica::deadline() const {
   if (halted_) return Instant::max();
   if (role_ == Role::leader) return transfer_to_.valid() ? std::min(quorum_check_at_, transfer_until_) : quorum_check_at_;
   bool asking = hard_.suspicion != Suspicion::none && !reports_done_;
-  if (!members().is_voter(self_)) return Instant::max();
+  if (!may_be_needed()) return Instant::max();
   return asking ? std::min(election_at_, report_at_) : election_at_;
 }
 

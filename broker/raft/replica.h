@@ -167,6 +167,7 @@ class Replica {
   void stand(bool pre_vote, bool forced, Instant now, Actions& out);
   void become_leader(Instant now, Actions& out);
   [[nodiscard]] bool may_stand() const;
+  [[nodiscard]] bool may_be_needed() const;
   [[nodiscard]] bool leader_is_fresh(Instant now) const;
   [[nodiscard]] bool may_grant(const VoteRequest& m) const;
   void check_quorum(Instant now, Actions& out);

@@ -290,11 +290,11 @@ void Cluster::act(int i, const Action& action, Actions& out) {
     ++counters.elections;
     auto [known, fresh] = leaders_.emplace(a->term, std::pair{n.id, n.boots});
     if (!fresh && known->second != std::pair{n.id, n.boots}) violate(fmt::format("two leaders in term {}", a->term.value()));
-    // Leader completeness: everything committed is in the new leader's log.
-    if (!committed_.empty() && n.seen.end() >= n.seen.start) {
-      auto [at, chain] = *committed_.rbegin();
-      auto mine = n.seen.chain_at(at);
-      if (at > n.seen.start && mine != chain) violate(fmt::format("node {} leads term {} without what is committed up to {}", i, a->term.value(), text(at)));
+    // Leader completeness: everything that was committed in an earlier term is in its log. (One elected late, in a term that others
+    // have left, need not have what came after.)
+    for (const auto& [term, at] : committed_in_) {
+      if (term >= a->term || at <= n.seen.start) continue;
+      if (n.seen.chain_at(at) != committed_.at(at)) violate(fmt::format("node {} leads term {} without what is committed up to {}", i, a->term.value(), text(at)));
     }
   } else if (auto* a = std::get_if<Send>(&action)) {
     const ReplicaId& to = std::visit([](const auto& m) -> const ReplicaId& { return m.header.to; }, a->message);
@@ -337,6 +337,7 @@ void Cluster::note_commit(int i) {
   for (const Entry& entry : n.seen.entries) {
     if (entry.end > to) break;
     auto [known, fresh] = committed_.emplace(entry.end, entry.chain);
+    if (fresh) committed_in_[n.replica->term()] = entry.end;
     if (!fresh && known->second != entry.chain) return violate(fmt::format("node {}: committed entries differ at {}", i, text(entry.end)));
   }
   if (auto known = committed_.find(to); known != committed_.end() && known->second != *mine) violate(fmt::format("node {}: committed logs differ at {}", i, text(to)));

@@ -235,6 +235,7 @@ class Cluster {
   std::map<LeaderEpoch, std::pair<ReplicaId, std::uint64_t>> leaders_{};
   std::map<std::pair<LeaderEpoch, LogPosition>, std::uint64_t> chains_{};
   std::map<LogPosition, std::uint64_t> committed_{};     // end -> chain
+  std::map<LeaderEpoch, LogPosition> committed_in_{};    // the last that was first seen committed in that term
   std::map<std::pair<int, int>, LogPosition> acknowledged_{};  // producer, sequence -> end
   LogPosition acknowledged_end_{};
   Offset log_start_shown_{};
