@@ -99,7 +99,11 @@ Task<Result<void>> PartitionLog::read_cold(ReadLimits limits, ReadResult& into) 
       if (!header) co_return std::unexpected(corrupt_at(into.next, fmt::format("segment {} position {}: {}", run.segment.value(), walk.position(), header.error().detail)));
       if (!*header) break;
       if ((*header)->next_offset() <= into.next) continue;
-      if ((*header)->next_offset() > high_watermark_) co_return Result<void>{};
+      if ((*header)->next_offset() > high_watermark_) {
+        if (!into.batches.empty()) co_return Result<void>{};
+        // The watermark is always a batch's end: answering nothing would have the reader ask for ever.
+        co_return std::unexpected(corrupt_at(into.next, fmt::format("segment {} position {}: a batch across the high watermark", run.segment.value(), walk.position())));
+      }
       std::size_t total = (*header)->total_bytes();
       bool first = into.batches.empty();
       if (!first && (bytes + total > limits.bytes_max || into.batches.size() >= limits.batches_max)) co_return Result<void>{};

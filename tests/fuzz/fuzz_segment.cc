@@ -21,7 +21,8 @@ constexpr int kBatches = 7;
 constexpr std::size_t kValueBytes = 700;  // a segment of the smallest size is full after five
 
 ShardLogOptions options() {
-  return {.data_directory = "/data", .shard = {}, .directory_id = std::string(32, 'a'), .wal_file_bytes = limits::kWalFileBytesMin, .wal_files = 2,
+  // No directory id: the image was made under the id that its directory gave itself.
+  return {.data_directory = "/data", .shard = {}, .directory_id = {}, .wal_file_bytes = limits::kWalFileBytesMin, .wal_files = 2,
           .hot_tail_bytes = limits::kMiB, .read_pool_bytes = limits::kMiB};
 }
 const PartitionOptions kPartition{.segment_bytes_max = limits::kSegmentBytesMin};
