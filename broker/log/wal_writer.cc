@@ -51,7 +51,7 @@ WalWriter::WalWriter(io::Runtime& runtime, WalFiles& files, ShardLogStats& stats
 
 WalWriter::~WalWriter() {
   runtime_.timers.disarm(mark_timer_);
-  runtime_.files.unpin(staging_.bytes());
+  runtime_.files.unpin(staging_.bytes().first(std::min(kPinnedBytes, staging_.bytes().size())));
   TAILRACE_CHECK(in_flight_ == 0, "commits drain before the writer goes away");
   TAILRACE_CHECK(!turn_.posted, "the loop ran the last posted turn before the writer goes away");
   TAILRACE_CHECK(!waiters_head_, "nobody waits for a writer that goes away");
@@ -71,7 +71,7 @@ void WalWriter::start() {
   file_starts_.push_back({files_.active()->header.sequence, next_sequence_});
   staging_ = Buffer::allocate(kStagingBytes * limits::kWalCommitsInFlightMax, kLargePage);
   for (int i = limits::kWalCommitsInFlightMax; i-- > 0;) slots_.push_back(staging_.data() + static_cast<std::size_t>(i) * kStagingBytes);
-  runtime_.files.pin(staging_.bytes());
+  runtime_.files.pin(staging_.bytes().first(kPinnedBytes));
 }
 
 std::uint64_t WalWriter::append(FrameHeader header, Slice payload, Listener* listener) {

@@ -120,6 +120,9 @@ class WalWriter {
   class DurableAwaiter;
 
   static constexpr std::size_t kStagingBytes = limits::kMiB;
+  /// Registered memory is resident from the start: half of the places keep an empty broker of two shards below 40 MiB (design
+  /// 12). The places in front are given out first.
+  static constexpr std::size_t kPinnedBytes = kStagingBytes * limits::kWalCommitsInFlightMax / 2;
   /// Large enough to be written alone: at depth 16 the devices measured give most of their bandwidth (docs/performance.md, B1).
   static constexpr std::size_t kCommitBytes = 64 * limits::kKiB;
   /// Staged and not completed, unless it is a single commit: bounds the memory that largest batches take.
