@@ -7,9 +7,12 @@
 #include <unistd.h>
 
 #include <atomic>
-#include <chrono>
+#include <cerrno>
+#include <cstring>
 #include <thread>
 #include <vector>
+
+#include "http/connections.h"
 
 namespace tailrace::broker::http {
 namespace {
@@ -22,11 +25,11 @@ int connect_to(std::uint16_t port) {
   address.sin_family = AF_INET;
   address.sin_port = htons(port);
   address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  if (::connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0) return fd;
+  if (::connect(fd, reinterpret_cast<sockaddr *>(&address), sizeof address) == 0) return fd;
   ::close(fd);
   return -1;
 }
-std::string ask(std::uint16_t port, const std::string& request) {
+std::string ask(std::uint16_t port, const std::string &request) {
   int fd = connect_to(port);
   if (fd < 0) return "";
   (void)!::send(fd, request.data(), request.size(), MSG_NOSIGNAL);
@@ -36,9 +39,9 @@ std::string ask(std::uint16_t port, const std::string& request) {
   ::close(fd);
   return answer;
 }
-std::string get(std::uint16_t port, const std::string& path) { return ask(port, "GET " + path + " HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"); }
+std::string get(std::uint16_t port, const std::string &path) { return ask(port, "GET " + path + " HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"); }
 
-Handlers handlers(std::atomic<bool>& ready) {
+Handlers handlers(std::atomic<bool> &ready) {
   return {.metrics = [] { return std::string{"up 1\n"}; },
           .alive = [] { return Health{true, "alive"}; },
           .ready = [&ready] { return ready ? Health{true, "ready"} : Health{false, "recovering"}; }};
@@ -57,7 +60,9 @@ TEST(HttpServer, AnswersItsThreePathsAndNothingElse) {
   ready = true;
   EXPECT_TRUE(get(port, "/readyz").starts_with("HTTP/1.1 200"));
   EXPECT_TRUE(get(port, "/../etc/passwd").starts_with("HTTP/1.1 404"));
-  EXPECT_TRUE(ask(port, "DELETE /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").starts_with("HTTP/1.1 404"));
+  EXPECT_TRUE(ask(port, "DELETE /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").starts_with("HTTP/1.1 405"));
+  EXPECT_NE(ask(port, "POST /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}").find("Allow: GET, HEAD"), std::string::npos);
+  EXPECT_TRUE(ask(port, "nonsense\r\n\r\n").starts_with("HTTP/1.1 400"));
 }
 
 // A second broker must hear that the port is taken instead of sharing it.
@@ -83,18 +88,62 @@ TEST(HttpServer, LargeBodiesAndHeadersAreRefused) {
   EXPECT_TRUE(get((*server)->port(), "/healthz").starts_with("HTTP/1.1 200")) << "the server is well";
 }
 
-// A broker that stops must not wait for a client that holds its connection open and says nothing.
-TEST(HttpServer, StopsAlthoughAClientIsSilent) {
+/// Clients that say nothing, say half, and take nothing of a large answer; more
+/// of each than there are threads.
+struct SlowClients {
+  explicit SlowClients(std::uint16_t port) {
+    for (int i = 0; i < 40; ++i) {
+      for (const char *said : {"", "GET /healthz HTT", "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"}) {
+        sockets.push_back(connect_to(port));
+        (void)!::send(sockets.back(), said, std::strlen(said), MSG_NOSIGNAL);
+      }
+    }
+  }
+  ~SlowClients() {
+    for (int socket : sockets) ::close(socket);
+  }
+  std::vector<int> sockets;
+};
+Handlers large_metrics() {
+  return {.metrics = [] { return std::string(1 << 20, 'm'); }, .alive = [] { return Health{true, "alive"}; }, .ready = [] { return Health{true, "ready"}; }};
+}
+
+TEST(HttpServer, SlowClientsHoldNobodyUp) {
+  auto server = HttpServer::start("127.0.0.1", 0, 2, large_metrics());
+  ASSERT_TRUE(server.has_value());
+  SlowClients slow{(*server)->port()};
+  for (int i = 0; i < 50; ++i) ASSERT_TRUE(get((*server)->port(), "/healthz").starts_with("HTTP/1.1 200")) << i;
+}
+
+// Beyond the bound the silent go first, whoever asks is answered.
+TEST(HttpServer, MoreSilentClientsThanPlacesLockNobodyOut) {
   std::atomic<bool> ready = true;
   auto server = HttpServer::start("127.0.0.1", 0, 1, handlers(ready));
   ASSERT_TRUE(server.has_value());
-  int silent = connect_to((*server)->port());
-  ASSERT_GE(silent, 0);
-  std::this_thread::sleep_for(std::chrono::milliseconds{50});
-  auto began = std::chrono::steady_clock::now();
+  std::vector<int> silent;
+  for (std::size_t i = 0; i < Connections::kConnectionsMax + 50; ++i) silent.push_back(connect_to((*server)->port()));
+  EXPECT_TRUE(get((*server)->port(), "/healthz").starts_with("HTTP/1.1 200"));
+  char byte = 0;
+  EXPECT_EQ(::recv(silent.front(), &byte, 1, 0), 0) << "the oldest was dropped";
+  EXPECT_LT(::recv(silent.back(), &byte, 1, MSG_DONTWAIT), 0) << "the newest is still there";
+  for (int socket : silent) ::close(socket);
+}
+
+// A broker that stops waits for none of them: its end is seen by each while it
+// holds its socket.
+TEST(HttpServer, StopsAlthoughClientsAreSlow) {
+  auto server = HttpServer::start("127.0.0.1", 0, 2, large_metrics());
+  ASSERT_TRUE(server.has_value());
+  SlowClients slow{(*server)->port()};
+  EXPECT_TRUE(get((*server)->port(), "/healthz").starts_with("HTTP/1.1 200"));
   (*server)->stop();
-  EXPECT_LT(std::chrono::steady_clock::now() - began, std::chrono::seconds{4});
-  ::close(silent);
+  char block[65'536];
+  for (int socket : slow.sockets) {
+    ssize_t got = 0;
+    do got = ::recv(socket, block, sizeof block, 0);
+    while (got > 0);
+    EXPECT_TRUE(got == 0 || errno == ECONNRESET) << errno;
+  }
 }
 
 TEST(HttpServer, ManyScrapersAtOnceAreAllAnswered) {
