@@ -83,17 +83,17 @@ void MemoryPool::serve() {
 }
 
 MemoryBudget::MemoryBudget(std::uint64_t bytes, std::size_t waiters_max)
-    : pools_{{{"requests", bytes / 2, waiters_max}, {"replies", bytes / 5 * 2, waiters_max}, {"control", bytes / 10, waiters_max}, {"receiving", bytes / 4, waiters_max}}} {}
+    : pools_{{{"requests", bytes / 2, waiters_max}, {"replies", bytes / 5 * 2, waiters_max}, {"control", bytes / 10, waiters_max}, {"streams", bytes / 5 * 2, waiters_max}, {"receiving", bytes / 4, waiters_max}}} {}
 
 std::uint64_t MemoryBudget::limit() const {
   std::uint64_t sum = 0;
-  for (Pool which : {Pool::requests, Pool::replies, Pool::control}) sum += pool(which).limit();
+  for (Pool which : {Pool::requests, Pool::replies, Pool::control, Pool::streams}) sum += pool(which).limit();
   return sum;
 }
 
 std::uint64_t MemoryBudget::used() const {
   std::uint64_t sum = 0;
-  for (Pool which : {Pool::requests, Pool::replies, Pool::control}) sum += pool(which).used();
+  for (Pool which : {Pool::requests, Pool::replies, Pool::control, Pool::streams}) sum += pool(which).used();
   return sum;
 }
 

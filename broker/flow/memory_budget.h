@@ -142,13 +142,15 @@ enum class Pool : std::uint8_t {
   requests,   // frames being read and batches on their way into the log
   replies,    // batches on their way to consumers, and large answers from before they are made
   control,    // parsed control messages, a multiple of their bytes on the wire
+  streams,    // what open publish streams and subscribed partitions keep while they are idle
   receiving,  // what of `requests` frames may hold that are not whole yet: who sends slowly leaves the other half to the rest
 };
-inline constexpr std::size_t kPoolCount = 4;
+inline constexpr std::size_t kPoolCount = 5;
 
 class MemoryBudget {
  public:
-  /// Shares of `bytes`: requests 50 %, replies 40 %, control 10 %; receiving half of requests, and counted there.
+  /// Shares of `bytes`: requests 50 %, replies 40 %, control 10 %; receiving half of requests, and counted there. Streams have
+  /// 40 % on top: they are held for hours and may not starve what passes.
   explicit MemoryBudget(std::uint64_t bytes, std::size_t waiters_max);
   [[nodiscard]] MemoryPool& pool(Pool which) { return pools_[static_cast<std::size_t>(which)]; }
   [[nodiscard]] const MemoryPool& pool(Pool which) const { return pools_[static_cast<std::size_t>(which)]; }

@@ -29,6 +29,7 @@ inline constexpr std::size_t kFrameBytesMax = kMessageBytesCeiling + kControlByt
 inline constexpr std::chrono::seconds kHelloDeadline{10};
 inline constexpr std::chrono::seconds kFrameDeadline{30};
 inline constexpr std::size_t kStreamsPerConnectionMax = 4'096;
+inline constexpr std::size_t kSubscribedPartitionsPerConnectionMax = 10'000;  // a whole topic of the largest kind
 inline constexpr std::size_t kCallsInFlightPerConnectionMax = 4'096;
 
 // Producers.

@@ -144,7 +144,7 @@ Task<bool> Connection::take_frames() {
 }
 
 bool Connection::must_pause() const {
-  return calls_ >= limits::kCallsInFlightPerConnectionMax || large_answers_ >= kLargeAnswersMax || wire_.full() || wire_.crowded();
+  return calls_ >= limits::kCallsInFlightPerConnectionMax || unanswered_ >= limits::kCallsInFlightPerConnectionMax || large_answers_ >= kLargeAnswersMax || wire_.full() || wire_.crowded();
 }
 
 Task<bool> Connection::pause() {

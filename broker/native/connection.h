@@ -118,6 +118,8 @@ class Connection {
   Task<service::Answer<proto::UnsubscribeReply>> unsubscribe(std::uint64_t id, proto::UnsubscribeRequest request);
   /// Errors: too_many, invalid_argument (the id is 0 or in use).
   [[nodiscard]] service::Answer<void> check_new_stream(std::uint64_t id);
+  /// For as long as the stream lives. Errors: too_many.
+  [[nodiscard]] service::Answer<Held> stream_memory(std::uint64_t bytes);
 
   /// The client's deadline of one call. When it passes first, the client is told so, and the answer is dropped when it comes.
   struct CallDeadline : io::Timer {
@@ -153,6 +155,7 @@ class Connection {
   std::unordered_map<std::uint64_t, std::shared_ptr<Subscription>> subscriptions_;
   std::size_t opening_ = 0;          // streams whose opening is under way
   std::size_t calls_ = 0;            // under way, publishes included
+  std::size_t unanswered_ = 0;       // publishes, the refused ones that wait for their turn included
   std::size_t large_answers_ = 0;    // calls under way whose answer needs memory of its own; one is made at a time
   bool answering_ = false;
   bool answer_waits_ = false;        // for memory

@@ -2,6 +2,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <set>
+#include <string_view>
 
 #include "base/log.h"
 #include "codec/validate.h"
@@ -48,10 +50,13 @@ std::uint64_t topic_bytes(const cluster::Catalog& catalog, const std::string& na
 // What names too much is refused at once, and in few words.
 bool names_too_much(int count) { return static_cast<std::size_t>(count) > kNamesPerRequestMax; }
 
+// A topic that is named again and again is answered once.
+std::set<std::string_view> different(const proto::MetadataRequest& request) { return {request.topics().begin(), request.topics().end()}; }
+
 std::uint64_t answer_bytes(const cluster::Catalog& catalog, const proto::MetadataRequest& request) {
   if (names_too_much(request.topics_size())) return 0;
   std::uint64_t bytes = 0;
-  for (const std::string& name : request.topics()) bytes += kTopicBytes / 4 + topic_bytes(catalog, name);
+  for (std::string_view name : different(request)) bytes += kTopicBytes / 4 + topic_bytes(catalog, std::string{name});
   if (request.topics_size() == 0) {
     for (const auto& [name, topic] : catalog.by_name) bytes += kTopicBytes + static_cast<std::uint64_t>(topic->partitions) * kPartitionInfoBytes;
   }
@@ -300,26 +305,37 @@ Task<Answer<proto::MetadataReply>> Connection::metadata(std::uint64_t, proto::Me
   broker.set_host(options.advertise_host);
   broker.set_port(options.advertise_port);
   std::shared_ptr<const cluster::Catalog> catalog = front_.service().catalog();
-  std::size_t partitions = 0;
+  std::size_t partitions = 0, bytes = reply.ByteSizeLong();
+  constexpr std::size_t kBytesMax = limits::kFrameBytesMax / 2;
+  // Looks at the size as it grows: an answer that is too large is never made whole.
   auto add = [&](const cluster::Topic& topic) {
     partitions += static_cast<std::size_t>(topic.partitions);
-    to_wire(topic, options.node, *reply.add_topics());
+    proto::TopicInfo& info = *reply.add_topics();
+    to_wire(topic, options.node, info);
+    bytes += info.ByteSizeLong() + 8;
+    return bytes <= kBytesMax;
   };
+  bool fits = true;
   if (request.topics_size() == 0) {
     for (const auto& [name, topic] : catalog->by_name) {
-      if (!topic->internal || request.include_internal()) add(*topic);
+      if (!topic->internal || request.include_internal()) fits = add(*topic);
+      if (!fits) break;
     }
   } else {
-    for (const std::string& name : request.topics()) {
+    for (std::string_view each : different(request)) {
+      std::string name{each};
       if (cluster::TopicPointer topic = catalog->find(name)) {
-        add(*topic);
+        fits = add(*topic);
       } else {
-        reply.add_missing(name);
+        bytes += name.size() + 8;
+        fits = bytes <= kBytesMax;
+        reply.add_missing(std::move(name));
       }
+      if (!fits) break;
     }
   }
-  if (reply.ByteSizeLong() > limits::kFrameBytesMax / 2)
-    co_return refuse(Errc::too_large, fmt::format("{} topics with {} partitions in one answer; name fewer topics", reply.topics_size(), partitions));
+  if (!fits)
+    co_return refuse(Errc::too_large, fmt::format("{} topics with {} partitions are more than one answer holds; name fewer topics", reply.topics_size(), partitions));
   co_return reply;
 }
 
@@ -398,16 +414,24 @@ Answer<void> Connection::check_new_stream(std::uint64_t id) {
   return {};
 }
 
+Answer<Connection::Held> Connection::stream_memory(std::uint64_t bytes) {
+  Held held;
+  if (try_reserve(flow::Pool::streams, bytes, held)) return held;
+  return refuse(Errc::too_many, "the memory for streams is used up (memory.client_bytes)");
+}
+
 Task<Answer<proto::OpenProducerReply>> Connection::open_producer(std::uint64_t id, proto::OpenProducerRequest request) {
   auto asked = from_wire(std::move(request));
   if (!asked) co_return failed<proto::OpenProducerReply>(std::move(asked).error());
   if (auto fine = check_new_stream(id); !fine) co_return failed<proto::OpenProducerReply>(std::move(fine).error());
+  Answer<Held> memory = stream_memory(kPublishStreamBytes);
+  if (!memory) co_return failed<proto::OpenProducerReply>(std::move(memory).error());
   ++opening_;
   auto opened = co_await front_.service().open_producer(*std::move(asked));
   --opening_;
   if (!opened) co_return failed<proto::OpenProducerReply>(std::move(opened).error());
   if (auto fine = check_new_stream(id); !fine) co_return failed<proto::OpenProducerReply>(std::move(fine).error());
-  publish_.emplace(id, std::make_shared<PublishStream>(wire_, id, *opened));
+  publish_.emplace(id, std::make_shared<PublishStream>(wire_, id, *opened, unanswered_, *std::move(memory)));
   proto::OpenProducerReply reply;
   to_wire(*opened->topic, front_.options().node, *reply.mutable_topic());
   reply.set_producer_id(opened->producer_id.value());
@@ -489,8 +513,14 @@ Task<Answer<proto::SubscribeReply>> Connection::subscribe(std::uint64_t id, prot
   cluster::TopicPointer topic = front_.service().catalog()->find(request.topic());
   if (!topic) co_return refuse(Errc::no_such_topic, request.topic());
   std::vector<proto::SubscribePartition> partitions{request.partitions().begin(), request.partitions().end()};
+  std::size_t subscribed = partitions.size();
+  for (const auto& [other, subscription] : subscriptions_) subscribed += subscription->partitions();
+  if (subscribed > limits::kSubscribedPartitionsPerConnectionMax)
+    co_return refuse(Errc::too_many, fmt::format("{} subscribed partitions on one connection, at most {}", subscribed, limits::kSubscribedPartitionsPerConnectionMax));
+  Answer<Held> memory = stream_memory(kReaderBytes * std::min(partitions.size(), kNamesPerRequestMax));
+  if (!memory) co_return failed<proto::SubscribeReply>(std::move(memory).error());
   Subscription::Options options{.id = id, .topic = topic, .out_of_range = request.out_of_range(),
-                                .credit = flow::CreditWindow{request.credit_records(), request.credit_bytes()}};
+                                .credit = flow::CreditWindow{request.credit_records(), request.credit_bytes()}, .memory = *std::move(memory)};
   ++opening_;
   auto starts = co_await Subscription::resolve(front_.service(), topic->name, std::move(partitions), request.out_of_range());
   --opening_;

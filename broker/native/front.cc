@@ -9,7 +9,7 @@ namespace tailrace::broker::native {
 namespace {
 
 constexpr std::uint64_t kCatchingUpMax = 16;  // of a shard: enough to keep a device busy, of 1 MiB or one batch each
-constexpr flow::Pool kPools[] = {flow::Pool::requests, flow::Pool::replies, flow::Pool::control, flow::Pool::receiving};
+constexpr flow::Pool kPools[] = {flow::Pool::requests, flow::Pool::replies, flow::Pool::control, flow::Pool::streams, flow::Pool::receiving};
 
 }  // namespace
 

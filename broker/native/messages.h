@@ -17,6 +17,7 @@ inline constexpr std::size_t kConfigEntriesMax = 64;         // in one create or
 inline constexpr std::size_t kNamesPerRequestMax = 10'000;   // topics, partitions or queries named in one request
 inline constexpr std::uint64_t kParsedBytesPerWireByte = 32; // empty sub-messages were seen to grow so much
 inline constexpr std::size_t kLargeAnswersMax = 64;          // calls of one connection that wait to be answered at length
+inline constexpr std::uint64_t kPublishStreamBytes = 1'152, kReaderBytes = 2'048;  // an open stream; one subscribed partition (1.0 and 1.6 KiB measured)
 inline constexpr std::uint64_t kCallBytes = 2 * 1024;        // coroutines and bookkeeping of a call under way
 
 inline constexpr std::size_t kFieldsMax = 3 * kNamesPerRequestMax + 100;  // of a message, each entry of a repeated one counted

@@ -4,6 +4,7 @@ namespace tailrace::broker::native {
 
 std::uint64_t PublishStream::begin(std::uint64_t ticket, std::int32_t partition) {
   places_.push_back(Place{.ticket = ticket, .partition = partition});
+  ++unanswered_;
   return first_ + places_.size() - 1;
 }
 
@@ -23,6 +24,7 @@ void PublishStream::answer(std::uint64_t place, service::Answer<service::Produce
       wire_.send_error(id_, done.error(), front.ticket);
     }
     places_.pop_front();
+    --unanswered_;
   }
 }
 

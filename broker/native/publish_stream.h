@@ -9,13 +9,14 @@
 
 namespace tailrace::broker::native {
 
-/// Owns     a place per unanswered publish.
-/// Bound    limits::kCallsInFlightPerConnectionMax places, over all streams of a connection (the reader stops there).
+/// Owns     a place per unanswered publish; a refused one too waits in its place for those before it.
+/// Bound    `unanswered` counts the places of all streams of a connection, which reads no further at
+///          limits::kCallsInFlightPerConnectionMax; what the stream itself costs is held in `memory`.
 /// Lives    as long as its last publish under way: the connection and each publish hold it.
 class PublishStream {
  public:
-  PublishStream(Wire& wire, std::uint64_t id, const service::OpenProducerReply& opened)
-      : wire_{wire}, id_{id}, topic_{opened.topic}, producer_id_{opened.producer_id}, producer_epoch_{opened.producer_epoch},
+  PublishStream(Wire& wire, std::uint64_t id, const service::OpenProducerReply& opened, std::size_t& unanswered, flow::Reservation memory)
+      : wire_{wire}, unanswered_{unanswered}, memory_{std::move(memory)}, id_{id}, topic_{opened.topic}, producer_id_{opened.producer_id}, producer_epoch_{opened.producer_epoch},
         window_{opened.window_bytes} {}
 
   [[nodiscard]] const cluster::TopicPointer& topic() const { return topic_; }
@@ -39,6 +40,8 @@ class PublishStream {
     std::optional<service::Answer<service::ProduceReply>> reply{};
   };
   Wire& wire_;
+  std::size_t& unanswered_;
+  flow::Reservation memory_;
   std::uint64_t id_;
   cluster::TopicPointer topic_;
   ProducerId producer_id_;

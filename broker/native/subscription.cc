@@ -38,6 +38,17 @@ std::optional<Offset> moved_by(proto::OutOfRange policy, const service::Refusal&
   }
 }
 
+/// Leaves the first batch and what fits; the rest is fetched again, from the hot tail most of the time.
+void cut_to(service::FetchReply& reply, std::uint64_t bytes) {
+  while (reply.batches.size() > 1 && reply.bytes > bytes) {
+    auto header = read_batch_header(reply.batches.back().bytes(), limits::kMessageBytesCeiling);
+    if (!header) return;  // deliver() says so
+    reply.next = header->base_offset;
+    reply.bytes -= reply.batches.back().length;
+    reply.batches.pop_back();
+  }
+}
+
 }  // namespace
 
 Task<Answer<std::vector<Subscription::Start>>> Subscription::resolve(service::ShardService& service, std::string topic,
@@ -110,7 +121,7 @@ Task<void> Subscription::read(std::shared_ptr<Subscription> self, Reader* reader
     }
     std::uint64_t share = self->options_.credit.bytes_left() / self->readers_.size();
     service::FetchRequest request{.topic = self->options_.topic->id, .partition = reader->partition, .from = reader->next};
-    request.bytes_max = self->wire_.memory_is_short() ? Wire::kUnpaidMax / 2 : std::clamp(share, kFetchBytesMin, kFetchBytes);
+    request.bytes_max = std::min(self->wire_.share(), std::clamp(share, kFetchBytesMin, kFetchBytes));
     request.records_max = self->options_.credit.records_left();
     // The first answer tells at once where the end is; after that there is time.
     request.wait_until = reader->told_end ? self->runtime_.clock.now() + kFetchWait : self->runtime_.clock.now();
@@ -137,6 +148,7 @@ Task<void> Subscription::read(std::shared_ptr<Subscription> self, Reader* reader
       if (!self->handle(*reader, reply.error())) break;
       continue;
     }
+    cut_to(*reply, std::max(self->wire_.share(), kFetchBytesMin));  // others may have taken memory during the fetch
     auto memory = self->wire_.take_memory(reply->bytes);
     if (!memory) {
       place = {};

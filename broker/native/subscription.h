@@ -10,7 +10,8 @@
 ///          than the rest of one batch. What was fetched and does not fit is dropped and fetched again: it is nearly always
 ///          in the hot tail.
 /// Memory   what a loop holds between fetch and outbox is bounded by kFetchBytes and one batch, and few loops of a shard fetch at a
-///          time (Front::catching_up()) until they have reached the end; the outbox is bounded by Outbox::full().
+///          time (Front::catching_up()) until they have reached the end; the outbox is bounded by Outbox::full(). Its loops hold
+///          Options::memory until the last of them has ended.
 /// Spec     docs/native-protocol.md, "Subscribe", "Credit", "Seek and pause".
 #include <cstdint>
 #include <memory>
@@ -42,6 +43,7 @@ class Subscription : public std::enable_shared_from_this<Subscription> {
     cluster::TopicPointer topic;
     proto::OutOfRange out_of_range = proto::OUT_OF_RANGE_ERROR;
     flow::CreditWindow credit;
+    flow::Reservation memory;
   };
   Subscription(Wire& wire, service::ShardService& service, io::Runtime& runtime, flow::MemoryPool& catching_up, TaskScope& scope, Options options)
       : wire_{wire}, service_{service}, runtime_{runtime}, catching_up_{catching_up}, scope_{scope}, options_{std::move(options)}, wake_{runtime.executor} {}
@@ -61,6 +63,7 @@ class Subscription : public std::enable_shared_from_this<Subscription> {
   [[nodiscard]] bool stopped() const { return stopped_; }
   [[nodiscard]] std::uint64_t id() const { return options_.id; }
   [[nodiscard]] const cluster::TopicPointer& topic() const { return options_.topic; }
+  [[nodiscard]] std::size_t partitions() const { return readers_.size(); }
 
  private:
   struct Reader {

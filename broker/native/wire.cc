@@ -25,6 +25,8 @@ std::optional<flow::Reservation> Wire::take_memory(std::uint64_t bytes) {
     return std::exchange(granted_, {});
   }
   granted_ = {};
+  // Who already holds some may hold no more than is left for all others: however many do not read, a part stays free.
+  if (held_bytes_ > 0 && held_bytes_ + bytes > replies_.limit() - replies_.used()) return std::nullopt;
   Result<flow::Reservation> held = replies_.try_reserve(bytes);
   if (held) return *std::move(held);
   if (!memory_wait_.linked) {

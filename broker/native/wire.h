@@ -7,6 +7,7 @@
 /// Thread   its shard's.
 /// End      finish() lets the writer send what is queued and end; cut() makes it end at the next chance. Either way the
 ///          stream is shut when the writer ends.
+#include <algorithm>
 #include <cstdint>
 #include <deque>
 #include <functional>
@@ -34,7 +35,8 @@ class Wire {
   /// After the end nothing is sent any more, silently: whoever answers need not ask first.
   void send(proto::FrameType type, std::uint64_t id, const google::protobuf::MessageLite& control, std::span<const Slice> payload = {});
   void send_error(std::uint64_t id, const service::Refusal& refusal, std::uint64_t ticket = 0);
-  /// Memory for `bytes` of records that are about to be sent (none is held for few); nullopt: there is none now. Goes to hold() after they were.
+  /// Memory for `bytes` of records that are about to be sent (none is held for few); nullopt: there is none now, or this
+  /// connection has its share, and on_written comes when that changes. Goes to hold() after they were.
   [[nodiscard]] std::optional<flow::Reservation> take_memory(std::uint64_t bytes);
   /// Keeps it until all that is queued now has left.
   void hold(flow::Reservation memory);
@@ -43,8 +45,8 @@ class Wire {
   /// Answers that no pool pays for have piled up: the client asks and does not read.
   [[nodiscard]] bool crowded() const { return outbox_.unsent_bytes() > held_bytes_ + kUnpaidMax; }
   [[nodiscard]] bool waits_for_memory() const { return memory_wait_.linked; }
-  /// Connections of this shard wait for the pool: what fits kUnpaidMax goes on.
-  [[nodiscard]] bool memory_is_short() const { return replies_.waiting() > 0; }
+  /// So much may be asked for at once: a part of what is free (30 that do not read leave 15 %), and when others wait for it what needs none of it.
+  [[nodiscard]] std::uint64_t share() const { return replies_.waiting() > 0 ? kUnpaidMax / 2 : std::max((replies_.limit() - replies_.used()) / 16, kUnpaidMax / 2); }
   static constexpr std::uint64_t kUnpaidMax = 64 * 1024;
   [[nodiscard]] bool flushed() const { return outbox_.empty(); }
   [[nodiscard]] bool ended() const { return cut_ || finish_; }  // nothing more is taken

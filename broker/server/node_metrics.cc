@@ -29,7 +29,7 @@ http::ShardMetrics gather(ShardHost& shard, service::ShardService& service) {
   }
   const io_asio::Loop::Counters& loop = shard.loop().counters();
   out.loop = {loop.turns.value(), loop.sleeps.value(), loop.work.value(), loop.mail.value()};
-  for (flow::Pool which : {flow::Pool::requests, flow::Pool::replies, flow::Pool::control, flow::Pool::receiving}) {
+  for (flow::Pool which : {flow::Pool::requests, flow::Pool::replies, flow::Pool::control, flow::Pool::streams, flow::Pool::receiving}) {
     const flow::MemoryPool& pool = service.memory().pool(which);
     out.memory_pools.emplace_back(std::string{pool.name()}, pool.used());
   }

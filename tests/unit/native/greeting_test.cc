@@ -291,6 +291,22 @@ TEST(BadInput, AClientThatDoesNotReadIsNotReadEither) {
   EXPECT_TRUE(client.closed()) << "no progress for the idle timeout";
 }
 
+// An answer that is too large must be refused before it is made: a name costs a few bytes, the topic behind it megabytes.
+TEST(Calls, ATopicNamedAgainAndAgainIsAnsweredOnce) {
+  NativeWorld world;
+  Client client{world};
+  client.greet();
+  client.create("wide", 2'000);
+  proto::MetadataRequest request;
+  for (int i = 0; i < 9'000; ++i) request.add_topics("wide");
+  request.add_topics("nowhere");
+  request.add_topics("nowhere");
+  auto reply = client.call<proto::MetadataReply>(FrameType::metadata, request);
+  ASSERT_EQ(reply.topics_size(), 1);
+  EXPECT_EQ(reply.topics(0).partitions_size(), 2'000);
+  EXPECT_EQ(reply.missing_size(), 1);
+}
+
 // Calls of all kinds, so that nothing that the service says is lost on the way.
 TEST(Calls, TopicsAreCreatedListedAlteredDescribedAndDeleted) {
   NativeWorld world;

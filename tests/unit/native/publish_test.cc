@@ -294,6 +294,24 @@ TEST(Publish, MoreThanTheMemoryIsBackpressureNotGrowth) {
   EXPECT_GT(world.front->counters().reader_pauses, 0u);
 }
 
+// A refused publish keeps its place behind one that waits for the disk: places are bounded like calls, whatever refuses them.
+TEST(Publish, RefusalsBehindAStuckPublishAreBounded) {
+  PublishWorld world;
+  world.client.open(7, "orders");
+  world.broker.disk().inject({.op = sim::DiskOp::write_durable, .sticky = true, .effect = sim::Fault::Effect::stall, .stall = 20s});
+  world.client.publish(7, 0, batch({"stuck"}));
+  world.settle();
+  std::string bad = batch({"bad"});
+  bad.back() = static_cast<char>(bad.back() ^ 1);
+  constexpr std::size_t kSent = 3 * limits::kCallsInFlightPerConnectionMax;
+  for (std::uint64_t ticket = 1; ticket < kSent; ++ticket) world.client.publish(7, ticket, bad);
+  world.settle(1s);
+  EXPECT_GT(world.client.unread_by_broker(), bad.size() * limits::kCallsInFlightPerConnectionMax) << "the socket is left unread at the bound";
+  world.settle(60s);
+  acknowledged(world.client, 7);
+  for (std::uint64_t ticket = 1; ticket < kSent; ++ticket) ASSERT_EQ(world.client.expect_error(7), Errc::corrupt_message) << ticket;
+}
+
 // A connection that dies while it waits for memory must leave the queue.
 TEST(Publish, DyingInTheMemoryQueueLeavesNothingBehind) {
   PublishWorld world;

@@ -1,4 +1,7 @@
 /// Subscriptions: positions, credit, ends, seeking and pausing, deletion.
+#include <numeric>
+
+#include "native/messages.h"
 #include "tests/unit/native/native_world.h"
 
 namespace tailrace::broker::native {
@@ -415,6 +418,61 @@ TEST(Subscribe, AStalledReaderIsCutWhenOthersWaitForItsMemory) {
   EXPECT_EQ(records, 10u);
   EXPECT_GE(world.front->counters().closed_stalled, 1u);
   EXPECT_FALSE(world.client.closed());
+}
+
+// What is subscribed costs memory while it is idle: it is bounded for a connection and paid for, until its last loop has ended.
+TEST(Subscribe, SubscribedPartitionsAreLimitedAndPaidFor) {
+  SubscribeWorld world{0, {.broker = {.memory_bytes = 128 * limits::kMiB}}};
+  world.client.create("wide", 4'000);
+  flow::MemoryPool& pool = world.broker.shard().memory().pool(flow::Pool::streams);
+  std::vector<int> all(4'000);
+  std::iota(all.begin(), all.end(), 0);
+  for (std::uint64_t id : {1, 2}) {
+    world.client.subscribe(id, "wide", at_start(), 0, 0, all);
+    EXPECT_EQ(subscribed(world.client, id).partitions_size(), 4'000);
+  }
+  EXPECT_GE(pool.used(), 8'000 * kReaderBytes);
+  world.client.subscribe(3, "wide", at_start(), 0, 0, all);
+  EXPECT_EQ(world.client.expect_error(3), Errc::too_many);
+  proto::UnsubscribeRequest unsubscribe;
+  world.client.send(FrameType::unsubscribe, 1, unsubscribe);
+  world.client.expect<proto::UnsubscribeReply>(FrameType::unsubscribe_reply, 1);
+  world.client.subscribe(4, "wide", at_start(), 0, 0, all);
+  EXPECT_EQ(subscribed(world.client, 4).partitions_size(), 4'000);
+  auto rest = pool.try_reserve(pool.limit() - pool.used());
+  ASSERT_TRUE(rest.has_value());
+  Client other{world, "10.0.0.2:1"};
+  other.greet();
+  other.subscribe(1, "orders", at_start(), 0, 0);
+  EXPECT_EQ(other.expect_error(1), Errc::too_many);
+  rest->release();
+  other.subscribe(2, "orders", at_start(), 0, 0);
+  subscribed(other, 2);
+  world.client.close_side();
+  other.close_side();
+  world.settle(1s);
+  EXPECT_EQ(pool.used(), 0u);
+}
+
+// Those that do not read leave a part of the pool to those that do, however many they are, and before they are cut.
+TEST(Subscribe, ReadersThatDoNotReadLeaveAShareOfTheMemory) {
+  SubscribeWorld world{0, {.broker = {.memory_bytes = 40 * limits::kMiB}}};  // replies: 16 MiB
+  for (int i = 0; i < 60; ++i) ASSERT_TRUE(world.broker.produce(world.broker.topic("orders"), 0, {std::string(200'000, 'x')}).has_value());
+  flow::MemoryPool& pool = world.broker.shard().memory().pool(flow::Pool::replies);
+  std::vector<std::unique_ptr<Client>> stalled;
+  for (int i = 0; i < 30; ++i) {
+    stalled.push_back(std::make_unique<Client>(world, "10.0.2." + std::to_string(i) + ":1"));
+    stalled.back()->greet();
+    stalled.back()->take_at_most(1'000);
+    stalled.back()->subscribe(5, "orders", at_start(), 1'000, 1 << 24);
+  }
+  world.settle(1s);
+  EXPECT_GT(pool.used(), pool.limit() / 2) << "they do hold what they can";
+  EXPECT_EQ(pool.waiting(), 0u) << "nobody waits, so nobody is cut";
+  world.client.subscribe(5, "orders", at_start(), 1'000, 1 << 24);
+  subscribed(world.client, 5);
+  EXPECT_EQ(read_on(world.client).size(), 60u);
+  EXPECT_EQ(world.front->counters().closed_stalled, 0u);
 }
 
 // A topic on several shards, clients on one: everything goes through the mailboxes.
