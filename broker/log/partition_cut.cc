@@ -207,23 +207,26 @@ Task<Result<void>> PartitionLog::skip_damage() {
   for (const Hole& h : holes_) {
     if (!h.accepted) open.push_back(h);
   }
-  if (open.empty()) co_return Result<void>{};
-  for (Hole& h : holes_) h.accepted = true;
+  if (open.empty()) co_return co_await shard_.wal.wait_durable(skip_frame_);  // done, or on its way by another call
   Buffer payload = Buffer::allocate(open.size() * 16);
   for (std::size_t i = 0; i < open.size(); ++i) {
     store_le(payload.data() + 16 * i, open[i].from.value());
     store_le(payload.data() + 16 * i + 8, open[i].to.value());
   }
-  TAILRACE_CO_TRY_VOID(co_await shard_.wal.wait_durable(shard_.wal.append(frame(FrameType::skip_damage), Slice::whole(std::move(payload)), this)));
+  std::uint64_t logged = skip_frame_ = shard_.wal.append(frame(FrameType::skip_damage), Slice::whole(std::move(payload)), this);
+  // In force at once: what is appended before this coroutine goes on lies behind the hole, in the WAL as in the partition.
   Offset end = end_;
-  for (const Hole& h : holes_) {
+  for (Hole& h : holes_) {
+    h.accepted = true;
     if (h.from == end_) end = std::max(end, h.to);
   }
   if (end > end_) {
+    end_ = end;
     roll();
-    end_ = flushed_ = high_watermark_ = end;
-    open_.back() = std::make_unique<OpenSegment>(end_);
   }
+  TAILRACE_CO_TRY_VOID(co_await shard_.wal.wait_durable(logged));
+  flushed_ = std::max(flushed_, end);
+  high_watermark_ = std::max(high_watermark_, end);
   log_warn("partition.damage_skipped", "{}: {} holes accepted", folder(), open.size());
   advanced_.notify_all();
   co_return Result<void>{};

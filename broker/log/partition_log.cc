@@ -74,12 +74,15 @@ Result<Appended> PartitionLog::append(Slice batch, const BatchHeader& header, Wa
   if (truncating_) return fail(Errc::not_leader, "the log is being truncated");
   // Metadata stays writable: a topic must be deletable when the disk is full. WAL files exist already, and the reserve is for this.
   if (shard_.disk_full && id_.topic != kMetadataTopicId) return fail(Errc::storage_full, shard_.options.data_directory);
-  if (!shard_.wal.has_room(FrameHeader::frame_bytes(batch.length))) return fail(Errc::no_credit, "the WAL's queue is full");
+  if (!shard_.wal.has_room(FrameHeader::frame_bytes(batch.length))) {
+    shard_.wal.tell_of_room();
+    return fail(Errc::no_credit, "the WAL's queue is full");
+  }
   TAILRACE_DCHECK(batch.length == header.total_bytes(), "a slice holds exactly one batch");
 
   if (active().end > 0 && active().end + batch.length > options_.segment_bytes_max) roll();
   queue_term();
-  queue_remainder();
+  if (!queue_remainder()) return fail(Errc::internal, "what a partial block on disk holds is in no memory");
   last_append_ms_ = std::max<std::int64_t>(last_append_ms_, leader_append_time.time_since_epoch().count());
   BatchHeader placed = header;
   placed.base_offset = end_;
@@ -115,16 +118,17 @@ void PartitionLog::roll() {
 }
 
 /// Before a partial block on disk may be rewritten, what it holds must be in a live WAL frame (history "padded tail torn").
-void PartitionLog::queue_remainder() {
+bool PartitionLog::queue_remainder() {
   const OpenSegment& s = *open_.front();
   bool all_on_disk = open_.size() == 1 && s.end == s.synced;
-  if (!all_on_disk || s.synced % limits::kWalBlock == 0) return;
+  if (!all_on_disk || s.synced % limits::kWalBlock == 0) return true;
   auto from = static_cast<std::uint32_t>(align_down(s.synced));
   Buffer bytes = Buffer::allocate(s.synced - from);
-  if (!copy_range(s.base, from, s.synced, bytes.data())) return;  // keep_remainder() saw to it
+  if (!copy_range(s.base, from, s.synced, bytes.data())) return false;  // keep_remainder() sees to it that this is never so
   FrameHeader header = frame(FrameType::remainder);
   header.position = from;
   copied_ = {s.base, s.synced, shard_.wal.append(header, Slice::whole(std::move(bytes)), this)};
+  return true;
 }
 
 void PartitionLog::maybe_save_point(OpenSegment& segment) {
@@ -306,8 +310,8 @@ PartitionStats PartitionLog::stats() const {
   for (const SealedSegment& s : sealed_) out.bytes += s.bytes;
   for (const auto& s : open_) out.bytes += s->end;
   out.segments = sealed_.size() + open_.size();
-  if (!sealed_.empty() && sealed_.front().index && sealed_.front().index->last_append_ms() >= 0) {
-    out.first_append = WallTime{std::chrono::milliseconds{sealed_.front().index->last_append_ms()}};
+  if (!sealed_.empty() && sealed_.front().index && sealed_.front().index->first_append_ms() >= 0) {
+    out.first_append = WallTime{std::chrono::milliseconds{sealed_.front().index->first_append_ms()}};
   } else if (sealed_.empty() && !open_.empty() && open_.front()->index.first_append_ms() >= 0) {
     out.first_append = WallTime{std::chrono::milliseconds{open_.front()->index.first_append_ms()}};
   }

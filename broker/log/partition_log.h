@@ -167,7 +167,8 @@ class PartitionLog final : public Partition, public WalWriter::Listener {
   std::uint64_t queue_hard_state();
   void queue_term();
   void roll();
-  void queue_remainder();
+  /// False: it cannot be read, and nothing may be appended behind it.
+  [[nodiscard]] bool queue_remainder();
   void maybe_save_point(OpenSegment& segment);
   void release_committed();
   OpenSegment& active() { return *open_.back(); }
@@ -262,6 +263,7 @@ class PartitionLog final : public Partition, public WalWriter::Listener {
   std::uint32_t sub_ = 0;
   Offset log_start_{};
   std::uint64_t log_start_frame_ = 0;  // of this life, the newest that moved it
+  std::uint64_t skip_frame_ = 0;       // of this life, the newest that accepted damage
   Offset high_watermark_{};
   Offset flushed_{};
   Offset end_{};

@@ -61,6 +61,13 @@ class WalWriter {
   /// An active file takes frames. Not yet, while a start frees a slot for it.
   [[nodiscard]] bool started() const { return files_.active() != nullptr; }
   [[nodiscard]] bool has_room(std::size_t bytes) const { return pending_bytes_ + bytes <= options_.pending_bytes_max; }
+  /// Somebody was turned away: Hooks::room is called once half of the queue is free.
+  void tell_of_room() { was_full_ = true; }
+  /// For how long the oldest write under way has been; zero: none is.
+  [[nodiscard]] Duration oldest_write() const {
+    bool waits = submitted_ > 0 && commits_[head_].state == Commit::State::in_flight;
+    return waits ? runtime_.clock.now() - commits_[head_].submitted : Duration{};
+  }
 
   [[nodiscard]] std::uint64_t durable() const { return durable_; }
   [[nodiscard]] std::uint64_t last_appended() const { return next_sequence_ - 1; }

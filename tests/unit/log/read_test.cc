@@ -345,6 +345,38 @@ TEST(Read, BehindAcceptedDamageReadsGoOn) {
   }
 }
 
+// What is appended while the acceptance is on its way to the disk lies behind the hole and stays readable, crash or not.
+TEST(Read, AnAppendDuringTheAcceptanceOfDamageIsNotLost) {
+  ColdWorld w;
+  std::string active = w.files(".log").back();
+  Offset base = *parse_segment_name(active.substr(active.rfind('/') + 1), "log");
+  w.reopen([&](sim::DiskImage& image) { image.remove(active); });
+  struct Caller {
+    static Task<void> skip(PartitionPtr p, int* answered) {
+      if (co_await p->skip_damage()) ++*answered;
+    }
+  };
+  int answered = 0;
+  TaskScope scope;
+  scope.spawn(Caller::skip(w.partition, &answered));
+  scope.spawn(Caller::skip(w.partition, &answered));
+  w.world.loop().run_for(0us);
+  ASSERT_EQ(answered, 0) << "both wait for the disk";
+  auto batch = make_batch("meanwhile");
+  auto appended = w.world.append(*w.partition, batch);
+  ASSERT_TRUE(appended) << appended.error().detail;
+  EXPECT_GT(appended->base_offset, base) << "behind the hole";
+  w.world.loop().run_for(1s);
+  EXPECT_EQ(answered, 2);
+  for (int life = 0; life < 3; ++life) {
+    auto after = w.world.read_all(*w.partition, Offset{0});
+    ASSERT_TRUE(after) << after.error().detail;
+    ASSERT_EQ(after->size(), static_cast<std::size_t>(base.value()) + 1);
+    EXPECT_NE(after->back().find("meanwhile"), std::string::npos);
+    w.reopen([](auto&) {});
+  }
+}
+
 // Reads and openings that wait for the disk when the log closes are answered before what they read from goes away.
 TEST(Read, IsAnsweredWheneverTheLogCloses) {
   for (int steps = 0; steps < 40; ++steps) {
