@@ -38,8 +38,8 @@ inline constexpr std::size_t kProducersPerPartitionMax = 100'000;
 inline constexpr std::int64_t kProducerIdBlock = 1'000;
 
 // Services, for each shard.
-inline constexpr std::size_t kShardMemoryDefault = 256 * kMiB;  // requests, replies and control messages held for clients
-inline constexpr std::size_t kServiceCallsMax = 65'536;         // calls of front ends under way; long polls count
+inline constexpr std::size_t kShardMemoryDefault = 128 * kMiB;  // requests, replies and control messages held for clients
+inline constexpr std::size_t kServiceCallsMax = 65'536;         // calls of front ends under way; fetches are bounded by what their subscriptions cost
 inline constexpr std::size_t kMemoryWaitersMax = 8'192;
 inline constexpr std::size_t kAdminCallsMax = 256;              // of a node: topics are changed one at a time
 inline constexpr std::size_t kPartitionsOpeningMax = 16;        // created or opened at once by one admin call

@@ -106,6 +106,7 @@ void Subscription::room() { wake_.notify_all(); }
 void Subscription::stop() {
   if (std::exchange(stopped_, true)) return;
   for (auto& reader : readers_) reader->fetcher.cancel();
+  wire_.ask_no_more();  // other streams of the connection ask again by themselves
   wake_.notify_all();
 }
 

@@ -18,7 +18,10 @@ Wire::~Wire() {
 }
 
 std::optional<flow::Reservation> Wire::take_memory(std::uint64_t bytes) {
-  if (ended() || outbox_.unsent_bytes() + bytes <= held_bytes_ + kUnpaidMax) return flow::Reservation{};
+  if (ended() || outbox_.unsent_bytes() + bytes <= held_bytes_ + kUnpaidMax) {
+    ask_no_more();
+    return flow::Reservation{};
+  }
   bytes = std::min(bytes, replies_.limit());  // one larger batch passes alone
   if (granted_.bytes() >= bytes) {
     granted_.shrink_to(bytes);
@@ -34,6 +37,11 @@ std::optional<flow::Reservation> Wire::take_memory(std::uint64_t bytes) {
     (void)replies_.wait(memory_wait_).has_value();  // too many wait already: who asked asks again by itself
   }
   return std::nullopt;
+}
+
+void Wire::ask_no_more() {
+  granted_ = {};
+  if (memory_wait_.linked) replies_.remove(memory_wait_);
 }
 
 void Wire::hold(flow::Reservation memory) {

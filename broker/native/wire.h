@@ -38,6 +38,8 @@ class Wire {
   /// Memory for `bytes` of records that are about to be sent (none is held for few); nullopt: there is none now, or this
   /// connection has its share, and on_written comes when that changes. Goes to hold() after they were.
   [[nodiscard]] std::optional<flow::Reservation> take_memory(std::uint64_t bytes);
+  /// Whoever waited for memory does not need it any more: others have it.
+  void ask_no_more();
   /// Keeps it until all that is queued now has left.
   void hold(flow::Reservation memory);
 

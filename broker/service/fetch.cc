@@ -117,7 +117,7 @@ void Fetcher::reset() { wait_->cancelled = false; }
 
 Task<Answer<FetchReply>> Fetcher::fetch(FetchRequest request) {
   ShardCore& core = here_.core();
-  CallGuard guard{core};
+  CallGuard guard{core, &ShardCore::fetches};
   if (auto fine = guard.admitted(); !fine) {
     core.count_refusal(fine.error());
     co_return std::unexpected(std::move(fine).error());

@@ -78,7 +78,6 @@ struct Fetcher::Wait {
   bool busy = false;
   OwnerWait* local = nullptr;           // a fetch of this shard's own partition is under way
   std::shared_ptr<RemoteWait> remote;   // a fetch of another shard's is
-  ShardIndex remote_owner{};
   Notifier arrived;
 };
 

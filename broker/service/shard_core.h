@@ -118,6 +118,7 @@ class ShardCore {
   Notifier window_changed;
   ShardStatus counters;            // monotone parts of status()
   std::size_t calls = 0;           // of front ends, under way
+  std::size_t fetches = 0;         // of these: they wait for long, and front ends bound them by what a subscription costs
   std::size_t waits = 0;           // fetches waiting for data
   std::unordered_map<PartitionId, std::shared_ptr<PartitionSlot>> slots;
   std::unordered_map<TopicId, std::unique_ptr<TopicCounters>> topic_counters;
@@ -180,23 +181,27 @@ class ShardCore {
 /// A call of a front end: counted, and refused while stopping or when too many are under way.
 class CallGuard {
  public:
-  explicit CallGuard(ShardCore& core) : core_{core} { ++core_.calls; }
+  /// `kind`: a count of its own, which the limit on calls leaves out.
+  explicit CallGuard(ShardCore& core, std::size_t ShardCore::* kind = nullptr) : core_{core}, kind_{kind} {
+    ++core_.calls;
+    if (kind_) ++(core_.*kind_);
+  }
   CallGuard(const CallGuard&) = delete;
   CallGuard& operator=(const CallGuard&) = delete;
   ~CallGuard() {
     --core_.calls;
+    if (kind_) --(core_.*kind_);
     if (core_.stopping && core_.calls == 0) core_.calls_changed.notify_all();
   }
   [[nodiscard]] Answer<void> admitted() const {
     if (core_.stopping || !core_.catalog) return refuse(Errc::shutting_down);
-    if (core_.calls > limits::kServiceCallsMax) {
-      return refuse(Errc::too_many, "calls under way on this shard");
-    }
+    if (!kind_ && core_.calls - core_.fetches > limits::kServiceCallsMax) return refuse(Errc::too_many, "calls under way on this shard");
     return {};
   }
 
  private:
   ShardCore& core_;
+  std::size_t ShardCore::* kind_;
 };
 
 /// Runs `task(i)` for i in [from, to), at most `limit` at once; the first error stops further starts and is answered.

@@ -164,7 +164,7 @@ TEST(MemoryBudget, OnePoolCannotTakeAnothersShare) {
   ASSERT_TRUE(all);
   EXPECT_FALSE(budget.pool(Pool::requests).try_reserve(1));
   EXPECT_TRUE(budget.pool(Pool::replies).try_reserve(1));
-  EXPECT_LE(budget.limit(), 1'000'000u);
+  EXPECT_LE(budget.limit(), 1'400'000u) << "streams on top";
 }
 
 }  // namespace

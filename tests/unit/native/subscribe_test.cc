@@ -475,6 +475,25 @@ TEST(Subscribe, ReadersThatDoNotReadLeaveAShareOfTheMemory) {
   EXPECT_EQ(world.front->counters().closed_stalled, 0u);
 }
 
+// Memory that was waited for and is not needed any more goes to those who do: a connection that unsubscribed keeps none.
+TEST(Subscribe, AGrantThatNobodyUsesIsGivenBack) {
+  SubscribeWorld world;
+  for (int i = 0; i < 10; ++i) ASSERT_TRUE(world.broker.produce(world.broker.topic("orders"), 0, {std::string(100'000, 'x')}).has_value());
+  flow::MemoryPool& pool = world.broker.shard().memory().pool(flow::Pool::replies);
+  auto all = pool.try_reserve(pool.limit());
+  ASSERT_TRUE(all.has_value());
+  world.client.subscribe(5, "orders", at_start(), 1'000, 1 << 21);
+  subscribed(world.client, 5);
+  world.settle(1s);
+  ASSERT_EQ(pool.waiting(), 1u);
+  world.client.send(FrameType::unsubscribe, 5, proto::UnsubscribeRequest{});
+  world.client.expect<proto::UnsubscribeReply>(FrameType::unsubscribe_reply, 5);
+  EXPECT_EQ(pool.waiting(), 0u);
+  all->release();
+  world.settle(1s);
+  EXPECT_EQ(pool.used(), 0u);
+}
+
 // A topic on several shards, clients on one: everything goes through the mailboxes.
 TEST(Subscribe, PartitionsOfOtherShardsAreReadToo) {
   SubscribeWorld world{0, {.broker = {.shards = 3}}};
