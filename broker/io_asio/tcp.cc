@@ -242,16 +242,16 @@ class TcpListener final : public io::Listener {
           return finish({});
         }
         switch (e.value()) {
-          case EMFILE: case ENFILE: case ENOBUFS: case ENOMEM:
-            if (!std::exchange(listener.short_of_something_, true)) {
-              log_warn("net.accept_paused", "port {}: {}; new connections wait until some are closed", listener.port_, e.message());
-            }
-            return listener.loop_.arm(*this, listener.loop_.now() + kShortagePause);
           // The connection is gone before it was accepted: accept(2), "Error handling".
           case ECONNABORTED: case EINTR: case EPROTO: case EPERM: case ENETDOWN: case ENOPROTOOPT: case EHOSTDOWN: case ENONET:
           case EHOSTUNREACH: case EOPNOTSUPP: case ENETUNREACH: case ETIMEDOUT: case ECONNRESET: case EAGAIN:
             return start();
-          default: return finish(e);
+          // Out of descriptors or memory, or what nobody thought of: a port that is given up for it would look alive.
+          default:
+            if (!std::exchange(listener.short_of_something_, true)) {
+              log_warn("net.accept_paused", "port {}: {}; new connections wait until it has passed", listener.port_, e.message());
+            }
+            return listener.loop_.arm(*this, listener.loop_.now() + kShortagePause);
         }
       });
     }

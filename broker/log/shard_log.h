@@ -111,6 +111,8 @@ class ShardLog {
   /// A WAL write failed: nothing is acknowledged any more. Sticky until restart.
   [[nodiscard]] virtual bool failed() const = 0;
   [[nodiscard]] virtual Error failure() const = 0;
+  /// For how long the oldest WAL write under way has been: a device that hangs fails nothing.
+  [[nodiscard]] virtual Duration oldest_write() const = 0;
   /// Appends answer storage_full; reads and deletes work. Goes back by itself when space returns.
   [[nodiscard]] virtual bool disk_full() const = 0;
   /// failed(), disk_full() or room in the WAL's queue changed.

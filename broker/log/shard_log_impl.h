@@ -28,6 +28,7 @@ class ShardLogImpl final : public ShardLog {
   Task<Result<void>> remove(PartitionId id) override;
   Task<void> close() override;
   [[nodiscard]] const ShardLogStats& stats() const override { return stats_; }
+  [[nodiscard]] Duration oldest_write() const override { return wal_.oldest_write(); }
   [[nodiscard]] bool failed() const override { return wal_.failed() || directory_failure_.has_value(); }
   [[nodiscard]] Error failure() const override { return directory_failure_ ? *directory_failure_ : wal_.failure(); }
   [[nodiscard]] bool disk_full() const override { return context_.disk_full; }
@@ -110,7 +111,7 @@ class ShardLogImpl final : public ShardLog {
   std::vector<std::pair<std::uint32_t, PartitionId>> removed_{};  // durable deletes whose files are not all gone
   std::uint32_t next_number_ = 0;
   CheckpointCopies checkpoint_copies_{};
-  std::uint32_t known_slots_ = 0;
+  bool space_unknown_ = false;  // the file system did not say when last asked
   std::optional<Error> directory_failure_{};
 
   bool started_ = false;

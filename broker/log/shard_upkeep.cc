@@ -304,7 +304,12 @@ void ShardLogImpl::set_disk_full(bool full) {
 
 Task<void> ShardLogImpl::check_space() {
   auto space = co_await runtime_.files.space(options_.data_directory);
-  if (!space) co_return;
+  if (!space) {
+    if (!std::exchange(space_unknown_, true)) log_warn("disk.space_unknown", "{}", space.error().detail);
+    if (context_.disk_full && !stopping_) runtime_.timers.arm(space_timer_, runtime_.clock.now() + kSpacePoll);
+    co_return;
+  }
+  space_unknown_ = false;
   context_.free_bytes = stats_.free_bytes = space->free_bytes;
   context_.total_bytes = space->total_bytes;
   std::uint64_t reserve = reserve_of(space->total_bytes);

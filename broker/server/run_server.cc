@@ -1,6 +1,10 @@
 // The life of a broker process: signals, the ready line, systemd.
 #include <fmt/format.h>
+#include <poll.h>
 #include <signal.h>
+#include <sys/eventfd.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <condition_variable>
@@ -87,6 +91,40 @@ class SecondSignal {
   }
 };
 
+/// During a start, which may recover for minutes, a signal ends the process at once: recovery can be done again. A thread takes
+/// it, since threads that the start makes must inherit a mask that leaves signals to the main one.
+class StartSignals {
+ public:
+  explicit StartSignals(const StopSignals& signals) : wake_{::eventfd(0, EFD_CLOEXEC)} {
+    sigset_t stops = signals.set();
+    sigdelset(&stops, SIGHUP);  // the configuration is read again once it runs
+    taken_ = ::signalfd(-1, &stops, SFD_CLOEXEC);
+    if (wake_ < 0 || taken_ < 0) return;  // out of descriptors: the start says so
+    thread_ = std::thread{[this] {
+      pollfd both[] = {{taken_, POLLIN, 0}, {wake_, POLLIN, 0}};
+      while (::poll(both, 2, -1) < 0) continue;
+      if (both[0].revents == 0) return;
+      log_warn("server.start_ended", "a signal came while the log was being recovered; the next start recovers again");
+      std::_Exit(130);
+    }};
+  }
+  ~StartSignals() {
+    std::uint64_t one = 1;
+    if (thread_.joinable()) {
+      (void)!::write(wake_, &one, sizeof one);
+      thread_.join();
+    }
+    if (wake_ >= 0) ::close(wake_);
+    if (taken_ >= 0) ::close(taken_);
+  }
+  StartSignals(const StartSignals&) = delete;
+  StartSignals& operator=(const StartSignals&) = delete;
+
+ private:
+  int wake_, taken_ = -1;
+  std::thread thread_;
+};
+
 /// All or nothing. Answers what runs now.
 void reload(Server& server, LoadedConfig& running, const LoadedConfig& started, const RunHooks& hooks) {
   auto fresh = hooks.load();
@@ -109,7 +147,10 @@ int run_server(const LoadedConfig& config, RunHooks hooks) {
   install_log_sink(config.options.log_level, config.options.log_format);
   for (const ConfigProblem& warning : config.warnings) log_warn("config.unknown_key", "{}", warning.message);
   StopSignals signals;
-  auto server = Server::start(config.options);
+  auto server = [&] {
+    StartSignals at_once{signals};
+    return Server::start(config.options);
+  }();
   if (!server) {
     if (hooks.on_error) hooks.on_error(server.error());
     else std::fprintf(stderr, "error E%u: %s %s\n", static_cast<unsigned>(server.error().code), server.error().message.c_str(), server.error().hint.c_str());
@@ -125,6 +166,7 @@ int run_server(const LoadedConfig& config, RunHooks hooks) {
   auto wait = kHealthCheck;
   if (auto interval = watchdog_interval()) wait = std::min(wait, std::chrono::duration_cast<std::chrono::milliseconds>(*interval));
   int exit_code = 0;
+  bool stalled = false;
   LoadedConfig running = config;
   for (;;) {
     if (int number = signals.wait(wait); number == SIGHUP && hooks.load) {
@@ -134,12 +176,17 @@ int run_server(const LoadedConfig& config, RunHooks hooks) {
       log_info("server.stopping", "signal {}; at most {} ms", number == SIGTERM ? "TERM" : number == SIGINT ? "INT" : "HUP", running.options.shutdown_deadline.count());
       break;
     }
-    if (std::string failure = (*server)->failure(); !failure.empty()) {
-      log_error("server.storage_failed", "{}. Nothing is acknowledged any more; the broker stops. Look at the kernel log and the health of the device.", failure);
+    Server::Condition condition = (*server)->condition();
+    if (!condition.failure.empty()) {
+      log_error("server.storage_failed", "{}. Nothing is acknowledged any more; the broker stops. Look at the kernel log and the health of the device.", condition.failure);
       exit_code = 1;
       break;
     }
-    tell_service_manager("WATCHDOG=1");
+    if (!condition.stalled.empty() && !stalled) log_error("server.storage_stalled", "{}. Nothing is acknowledged until it ends. Look at the kernel log and the health of the device.", condition.stalled);
+    if (condition.stalled.empty() && stalled) log_warn("server.storage_goes_on", "the write to the log has ended");
+    stalled = !condition.stalled.empty();
+    // A shard that does not answer is not alive, whatever this thread thinks: the service manager is to see it.
+    if (condition.shards_silent == 0) tell_service_manager("WATCHDOG=1");
   }
   tell_service_manager("STOPPING=1");
   SecondSignal second{signals};

@@ -51,6 +51,12 @@ StartError start_error(const Error& error) {
   return {error.code, error.detail.empty() ? std::string{info.sentence} : fmt::format("{}: {}.", sentence, error.detail), std::string{info.hint}};
 }
 
+/// A device that hangs without an error: nothing fails, and nobody is acknowledged either.
+constexpr std::chrono::seconds kWriteStalls{10};
+std::string stalled(const service::ShardHealth& shard) {
+  return fmt::format("storage stalled: a write to the log has been under way for {} s", std::chrono::duration_cast<std::chrono::seconds>(shard.oldest_write).count());
+}
+
 enum class Phase : std::uint8_t { starting, serving, stopping, stopped };
 
 }  // namespace
@@ -318,6 +324,7 @@ http::Health Server::Impl::ready() {
   if (all.size() < options.shards) return {false, fmt::format("{} of {} shards do not answer", options.shards - all.size(), options.shards)};
   for (const service::ShardHealth& shard : all) {
     if (shard.storage_failed) return {false, fmt::format("storage failed: {}", shard.failure)};
+    if (shard.oldest_write >= kWriteStalls) return {false, stalled(shard)};
   }
   return {true, "ready"};
 }
@@ -340,11 +347,15 @@ const std::vector<std::string>& Server::io_backends() const { return impl_->back
 bool Server::stop(std::chrono::milliseconds deadline) { return impl_->stop(deadline); }
 void Server::reload(const ServerOptions& fresh, std::size_t restart_pending) { impl_->reload(fresh, restart_pending); }
 
-std::string Server::failure() const {
-  for (const service::ShardHealth& shard : impl_->ask_health()) {
-    if (shard.storage_failed) return shard.failure.empty() ? "a write to the log failed" : shard.failure;
+Server::Condition Server::condition() const {
+  Condition out;
+  std::vector<service::ShardHealth> all = impl_->ask_health();
+  out.shards_silent = impl_->options.shards - all.size();
+  for (const service::ShardHealth& shard : all) {
+    if (shard.storage_failed) out.failure = shard.failure.empty() ? "a write to the log failed" : shard.failure;
+    if (shard.oldest_write >= kWriteStalls) out.stalled = stalled(shard);
   }
-  return {};
+  return out;
 }
 
 }  // namespace tailrace::broker::server

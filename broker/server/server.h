@@ -42,8 +42,13 @@ class Server {
   /// Takes over the keys of `fresh` that are marked live; the rest stays as it is. `restart_pending`: how many keys that is, for
   /// /metrics. Connections that are there keep the idle timeout they were told.
   void reload(const ServerOptions& fresh, std::size_t restart_pending);
-  /// A log reported a failure that must end the process (a failed WAL write or sync): the reason, or empty.
-  [[nodiscard]] std::string failure() const;
+  struct Condition {
+    std::string failure;            // must end the process (a failed WAL write or sync): the reason, or empty
+    std::string stalled;            // a write hangs: the sentence, or empty
+    std::size_t shards_silent = 0;  // did not answer within a second
+  };
+  /// Asks every shard.
+  [[nodiscard]] Condition condition() const;
 
  private:
   struct Impl;

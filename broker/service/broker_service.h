@@ -241,6 +241,7 @@ struct ShardStatus {
 struct ShardHealth {
   bool storage_failed = false;
   std::string failure{};  // of the storage; empty: none
+  Duration oldest_write{};  // for how long the oldest write of the log has been under way
 };
 
 // ---- the service of one shard --------------------------------------------------------------------------------------------

@@ -30,7 +30,8 @@ ShardIndex ShardService::index() const { return core_->index; }
 ShardStatus ShardService::status() const { return core_->status(); }
 ShardHealth ShardService::health() const {
   const log::ShardLog* log = core_->log.get();
-  if (!log || !log->failed()) return {};
+  if (!log) return {};
+  if (!log->failed()) return {.oldest_write = log->oldest_write()};
   return {true, log->failure().detail};
 }
 
