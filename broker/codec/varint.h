@@ -11,7 +11,6 @@
 
 namespace tailrace::broker::codec {
 
-inline constexpr std::size_t kVarint32BytesMax = 5;
 inline constexpr std::size_t kVarint64BytesMax = 10;
 
 [[nodiscard]] constexpr std::uint64_t zigzag(std::int64_t value) {

@@ -19,7 +19,7 @@ using Clock = std::chrono::steady_clock;
 constexpr std::chrono::seconds kPatience{5};
 constexpr std::chrono::seconds kGoodbye{1};  // for the client to take what we sent, before a close that would cut it
 
-constexpr const char *kHeadTooLarge =
+constexpr const char* kHeadTooLarge =
     "HTTP/1.1 431 Request Header Fields Too Large\r\nConnection: "
     "close\r\nContent-Length: 0\r\n\r\n";
 
@@ -47,7 +47,7 @@ Connections::~Connections() {
   }
   work_.notify_all();
   wake();
-  for (std::thread &thread : threads_) thread.join();
+  for (std::thread& thread : threads_) thread.join();
   for (int socket : fresh_) ::close(socket);
   ::close(wake_);
 }
@@ -84,10 +84,10 @@ class Connections::Sockets {
  public:
   explicit Sockets(int wake) : wake_{wake} {}
   ~Sockets() {
-    for (auto &[socket, connection] : all_) ::close(socket);
+    for (auto& [socket, connection] : all_) ::close(socket);
   }
-  Sockets(const Sockets &) = delete;
-  Sockets &operator=(const Sockets &) = delete;
+  Sockets(const Sockets&) = delete;
+  Sockets& operator=(const Sockets&) = delete;
 
   void add(int socket, Clock::time_point now) {
     if (all_.size() >= kConnectionsMax && !drop_oldest(State::head)) {
@@ -102,13 +102,12 @@ class Connections::Sockets {
     begin_sending(all_.at(socket), std::move(text),
                   now);  // it is there: nothing ends one whose answer is being made
   }
-  /// Sleeps until a socket can go on, one is due, or somebody wakes it. Returns
-  /// the heads that are complete.
+  /// Sleeps until a socket can go on, one is due, or somebody wakes it. Returns the heads that are complete.
   std::vector<std::pair<int, std::string>> turn(Clock::time_point now) {
     polled_.assign(1, {wake_, POLLIN, 0});
     Clock::time_point next = Clock::time_point::max();
     for (auto at = all_.begin(); at != all_.end();) {
-      Connection &connection = (at++)->second;
+      Connection& connection = (at++)->second;
       if (connection.due <= now) {
         drop(connection);
         continue;
@@ -128,7 +127,7 @@ class Connections::Sockets {
     }
     for (std::size_t i = 1; i < polled_.size(); ++i) {
       if (polled_[i].revents == 0) continue;
-      Connection &connection = all_.at(polled_[i].fd);
+      Connection& connection = all_.at(polled_[i].fd);
       bool lives = connection.state == State::head      ? read_head(connection, now)
                    : connection.state == State::sending ? send(connection, now)
                                                         : drain(connection);
@@ -144,12 +143,12 @@ class Connections::Sockets {
  private:
   static bool may_come_again() { return errno == EAGAIN || errno == EINTR; }
   // Each returns false when the connection is over.
-  bool read_head(Connection &connection, Clock::time_point now) {
+  bool read_head(Connection& connection, Clock::time_point now) {
     char block[2'048];
     ssize_t got = ::recv(connection.socket, block, sizeof block, MSG_DONTWAIT);
     if (got == 0) return false;
     if (got < 0) return may_come_again();
-    std::string &head = connection.text;
+    std::string& head = connection.text;
     std::size_t from = head.size() < 3 ? 0 : head.size() - 3;
     head.append(block, static_cast<std::size_t>(got));
     std::size_t end = head.find("\r\n\r\n", from);
@@ -162,13 +161,13 @@ class Connections::Sockets {
     }
     return true;
   }
-  void begin_sending(Connection &connection, std::string text, Clock::time_point now) {
+  void begin_sending(Connection& connection, std::string text, Clock::time_point now) {
     connection.state = State::sending;
     connection.due = now + kPatience;
     connection.text = std::move(text);
     unsent_bytes_ += connection.text.size();
   }
-  bool send(Connection &connection, Clock::time_point now) {
+  bool send(Connection& connection, Clock::time_point now) {
     while (connection.sent < connection.text.size()) {
       ssize_t put = ::send(connection.socket, connection.text.data() + connection.sent, connection.text.size() - connection.sent, MSG_DONTWAIT | MSG_NOSIGNAL);
       if (put < 0) return may_come_again();
@@ -181,19 +180,19 @@ class Connections::Sockets {
     connection.due = now + kGoodbye;
     return true;
   }
-  static bool drain(const Connection &connection) {
+  static bool drain(const Connection& connection) {
     char block[16'384];
     ssize_t got = ::recv(connection.socket, block, sizeof block, MSG_DONTWAIT);
     return got > 0 || (got < 0 && may_come_again());
   }
-  void drop(Connection &connection) {
+  void drop(Connection& connection) {
     if (connection.state == State::sending) unsent_bytes_ -= connection.text.size();
     ::close(connection.socket);
     all_.erase(connection.socket);
   }
   bool drop_oldest(State state) {
-    Connection *oldest = nullptr;
-    for (auto &[socket, connection] : all_) {
+    Connection* oldest = nullptr;
+    for (auto& [socket, connection] : all_) {
       if (connection.state == state && (oldest == nullptr || connection.due < oldest->due)) oldest = &connection;
     }
     if (oldest != nullptr) drop(*oldest);
@@ -215,13 +214,13 @@ void Connections::serve() {
     {
       std::lock_guard lock{mutex_};
       if (stopping_) return;
-      for (auto &head : heads) heads_.push_back(std::move(head));
+      for (auto& head : heads) heads_.push_back(std::move(head));
       fresh.swap(fresh_);
       made.swap(made_);
     }
     work_.notify_all();
     Clock::time_point now = Clock::now();
-    for (Made &answer : made) sockets.answer(answer.socket, std::move(answer.text), now);
+    for (Made& answer : made) sockets.answer(answer.socket, std::move(answer.text), now);
     for (int socket : fresh) sockets.add(socket, now);
     made.clear();
     fresh.clear();

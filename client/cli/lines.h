@@ -33,7 +33,6 @@ class LineReader {
   /// Of those, what was handed out.
   [[nodiscard]] std::uint64_t bytes_taken() const { return bytes_read_ - (buffer_.size() - begin_); }
   /// A line is there without waiting.
-  [[nodiscard]] bool has_line() const { return buffer_.find('\n', begin_) != std::string::npos; }
   [[nodiscard]] int error() const { return error_; }
 
  private:

@@ -10,7 +10,7 @@ thread_local const Callbacks* running_for = nullptr;
 
 Callbacks::Callbacks(Executor executor, std::function<void(std::string)> failed)
     : executor_{std::move(executor)}, failed_{std::move(failed)} {}
-Callbacks::~Callbacks() = default;
+Callbacks::~Callbacks() { queue_.clear(); }  // items give their backlog back to what is still whole
 
 void Callbacks::start() {
   if (executor_) return;
@@ -29,14 +29,22 @@ void Callbacks::run_one(Item& item) {
   }
   item.function = nullptr;  // what it captured goes here too, inside the guard of running_for
   running_for = before;
-  auto waiting = backlog_.fetch_sub(item.results);
-  if (waiting > kCallbackBacklogMax && waiting - item.results <= kCallbackBacklogMax && drained_) drained_();
+}
+
+void Callbacks::done(std::uint64_t results) {
+  auto waiting = backlog_.fetch_sub(results);
+  if (waiting > kCallbackBacklogMax && waiting - results <= kCallbackBacklogMax && drained_) drained_();
+}
+
+Callbacks::Item::~Item() {
+  if (owner) owner->done(results);
 }
 
 void Callbacks::post(std::move_only_function<void()> function, std::uint64_t results) {
   backlog_.fetch_add(results);
-  Item item{std::move(function), results};
+  Item item{std::move(function), results, this};
   if (executor_) {
+    // The executor may drop the task, or throw: the backlog is given back with the last copy of it.
     auto shared = std::make_shared<Item>(std::move(item));
     std::function<void()> task = [self = shared_from_this(), shared] { self->run_one(*shared); };
     try {

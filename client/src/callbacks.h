@@ -13,6 +13,7 @@
 #include <mutex>
 #include <string>
 #include <thread>
+#include <utility>
 
 #include "src/net/loop.h"
 #include "tailrace/executor.h"
@@ -43,9 +44,15 @@ class Callbacks : public std::enable_shared_from_this<Callbacks> {
 
  private:
   struct Item {
-    std::move_only_function<void()> function{};
-    std::uint64_t results = 0;
+    Item(std::move_only_function<void()> f, std::uint64_t r, Callbacks* o) : function{std::move(f)}, results{r}, owner{o} {}
+    Item(Item&& other) noexcept : function{std::move(other.function)}, results{other.results}, owner{std::exchange(other.owner, nullptr)} {}
+    Item& operator=(Item&&) = delete;
+    ~Item();  // its results are no backlog any more, run or not
+    std::move_only_function<void()> function;
+    std::uint64_t results;
+    Callbacks* owner;
   };
+  void done(std::uint64_t results);
   void run_one(Item& item);
   void loop();
 

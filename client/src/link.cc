@@ -10,7 +10,7 @@ namespace {
 constexpr Milliseconds kTick{20};            // how late a call's timeout may be
 constexpr Milliseconds kLeavingMax{5'000};   // a broker that said goodbye closes within this
 constexpr Milliseconds kIdleDefault{30'000};
-constexpr const char* kSoftware = "tailrace-cpp/0.1.0";
+constexpr const char* kSoftware = "tailrace-cpp/" TAILRACE_VERSION;
 
 std::uint64_t seed() {
   std::random_device device;

@@ -2,6 +2,7 @@
 #include <mutex>
 #include <set>
 
+#include "src/callbacks.h"
 #include "support.h"
 
 namespace tailrace {
@@ -130,6 +131,20 @@ TEST(Callbacks, RunOnTheUsersExecutor) {
     EXPECT_TRUE(ran);
     EXPECT_EQ(where, std::this_thread::get_id());
   }
+}
+
+// Results of callbacks that an executor drops or throws away are no backlog: sends would wait for them for ever.
+TEST(Callbacks, WhatTheExecutorDropsIsNoBacklog) {
+  std::size_t failed = 0;
+  auto dropping = std::make_shared<detail::Callbacks>(Executor{[](std::function<void()>) {}}, [&](std::string) { ++failed; });
+  auto throwing = std::make_shared<detail::Callbacks>(Executor{[](std::function<void()>) { throw std::bad_alloc{}; }}, [&](std::string) { ++failed; });
+  for (int i = 0; i < 3; ++i) {
+    dropping->post([] {}, detail::kCallbackBacklogMax);
+    throwing->post([] {}, detail::kCallbackBacklogMax);
+  }
+  EXPECT_EQ(dropping->backlog(), 0u);
+  EXPECT_EQ(throwing->backlog(), 0u);
+  EXPECT_EQ(failed, 3u);
 }
 
 // Several bootstrap servers: the first that answers is used; when it goes, the next one is.

@@ -25,11 +25,11 @@ int connect_to(std::uint16_t port) {
   address.sin_family = AF_INET;
   address.sin_port = htons(port);
   address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  if (::connect(fd, reinterpret_cast<sockaddr *>(&address), sizeof address) == 0) return fd;
+  if (::connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0) return fd;
   ::close(fd);
   return -1;
 }
-std::string ask(std::uint16_t port, const std::string &request) {
+std::string ask(std::uint16_t port, const std::string& request) {
   int fd = connect_to(port);
   if (fd < 0) return "";
   (void)!::send(fd, request.data(), request.size(), MSG_NOSIGNAL);
@@ -39,9 +39,9 @@ std::string ask(std::uint16_t port, const std::string &request) {
   ::close(fd);
   return answer;
 }
-std::string get(std::uint16_t port, const std::string &path) { return ask(port, "GET " + path + " HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"); }
+std::string get(std::uint16_t port, const std::string& path) { return ask(port, "GET " + path + " HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"); }
 
-Handlers handlers(std::atomic<bool> &ready) {
+Handlers handlers(std::atomic<bool>& ready) {
   return {.metrics = [] { return std::string{"up 1\n"}; },
           .alive = [] { return Health{true, "alive"}; },
           .ready = [&ready] { return ready ? Health{true, "ready"} : Health{false, "recovering"}; }};
@@ -88,12 +88,11 @@ TEST(HttpServer, LargeBodiesAndHeadersAreRefused) {
   EXPECT_TRUE(get((*server)->port(), "/healthz").starts_with("HTTP/1.1 200")) << "the server is well";
 }
 
-/// Clients that say nothing, say half, and take nothing of a large answer; more
-/// of each than there are threads.
+/// Clients that say nothing, say half, and take nothing of a large answer; more of each than there are threads.
 struct SlowClients {
   explicit SlowClients(std::uint16_t port) {
     for (int i = 0; i < 40; ++i) {
-      for (const char *said : {"", "GET /healthz HTT", "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"}) {
+      for (const char* said : {"", "GET /healthz HTT", "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"}) {
         sockets.push_back(connect_to(port));
         (void)!::send(sockets.back(), said, std::strlen(said), MSG_NOSIGNAL);
       }
@@ -129,8 +128,7 @@ TEST(HttpServer, MoreSilentClientsThanPlacesLockNobodyOut) {
   for (int socket : silent) ::close(socket);
 }
 
-// A broker that stops waits for none of them: its end is seen by each while it
-// holds its socket.
+// A broker that stops waits for none of them: its end is seen by each while it holds its socket.
 TEST(HttpServer, StopsAlthoughClientsAreSlow) {
   auto server = HttpServer::start("127.0.0.1", 0, 2, large_metrics());
   ASSERT_TRUE(server.has_value());
