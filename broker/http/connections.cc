@@ -19,6 +19,7 @@ using Clock = std::chrono::steady_clock;
 constexpr std::chrono::seconds kPatience{5};
 constexpr std::chrono::seconds kGoodbye{1};  // for the client to take what we sent, before a close that would cut it
 
+constexpr const char* kNotHttp = "HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
 constexpr const char* kHeadTooLarge =
     "HTTP/1.1 431 Request Header Fields Too Large\r\nConnection: "
     "close\r\nContent-Length: 0\r\n\r\n";
@@ -156,6 +157,8 @@ class Connections::Sockets {
       head.resize(end + 4);
       connection.state = State::answer;
       connection.due = Clock::time_point::max();
+    } else if (head.front() < 'A' || head.front() > 'Z') {
+      begin_sending(connection, kNotHttp, now);  // at once: a client of the native port waits for an answer
     } else if (head.size() >= kHeadBytesMax) {
       begin_sending(connection, kHeadTooLarge, now);
     }

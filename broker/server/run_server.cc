@@ -103,9 +103,10 @@ class StartSignals {
     thread_ = std::thread{[this] {
       pollfd both[] = {{taken_, POLLIN, 0}, {wake_, POLLIN, 0}};
       while (::poll(both, 2, -1) < 0) continue;
-      if (both[0].revents == 0) return;
-      log_warn("server.start_ended", "a signal came while the log was being recovered; the next start recovers again");
-      std::_Exit(130);
+      signalfd_siginfo signal{};
+      if (both[0].revents == 0 || ::read(taken_, &signal, sizeof signal) != sizeof signal) return;
+      log_warn("server.start_ended", "a signal came before the broker was ready; whatever the start was doing, the next one does again");
+      std::_Exit(signal.ssi_signo == SIGTERM ? 0 : 130);  // SIGTERM: it did what it was told
     }};
   }
   ~StartSignals() {

@@ -62,7 +62,8 @@ TEST(HttpServer, AnswersItsThreePathsAndNothingElse) {
   EXPECT_TRUE(get(port, "/../etc/passwd").starts_with("HTTP/1.1 404"));
   EXPECT_TRUE(ask(port, "DELETE /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").starts_with("HTTP/1.1 405"));
   EXPECT_NE(ask(port, "POST /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}").find("Allow: GET, HEAD"), std::string::npos);
-  EXPECT_TRUE(ask(port, "nonsense\r\n\r\n").starts_with("HTTP/1.1 400"));
+  EXPECT_TRUE(ask(port, "NONSENSE\r\n\r\n").starts_with("HTTP/1.1 400"));
+  EXPECT_TRUE(ask(port, "\x10 not http").starts_with("HTTP/1.1 400")) << "without waiting for the end of a head";
 }
 
 // A second broker must hear that the port is taken instead of sharing it.
