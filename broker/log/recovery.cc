@@ -80,6 +80,7 @@ class Replay {
     p.state.number = number;
     std::memcpy(p.state.id.topic.bytes.data(), frame.payload.bytes().data(), 16);
     p.state.id.index = PartitionIndex{load_le<std::int32_t>(frame.payload.bytes().data() + 16)};
+    if (frame.header.position == kBeginsLost) p.state.holes.push_back({});
     // Deleted and created again under another number: the older one is gone.
     shard_.partitions.emplace(number, std::move(p));
     ++shard_.report.frames_applied;

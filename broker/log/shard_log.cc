@@ -125,7 +125,7 @@ std::vector<PartitionId> ShardLogImpl::stored_partitions() const {
   return ids;
 }
 
-Task<Result<PartitionPtr>> ShardLogImpl::create(PartitionId id, PartitionOptions options) {
+Task<Result<PartitionPtr>> ShardLogImpl::create(PartitionId id, PartitionOptions options, Begin begin) {
   if (closing_) co_return fail(Errc::closed, "shard log");
   if (failed()) co_return std::unexpected(failure());
   if (context_.disk_full) co_return fail(Errc::storage_full, options_.data_directory);
@@ -139,6 +139,7 @@ Task<Result<PartitionPtr>> ShardLogImpl::create(PartitionId id, PartitionOptions
   RecoveredPartition empty;
   empty.state.number = number;
   empty.state.id = id;
+  if (begin == Begin::lost) empty.state.holes.push_back({});
   entry.recovered = std::make_unique<RecoveredPartition>(empty);  // in every checkpoint from here on
   auto done = co_await partition->load(std::move(empty));
   if (done) {
@@ -146,6 +147,7 @@ Task<Result<PartitionPtr>> ShardLogImpl::create(PartitionId id, PartitionOptions
     std::memcpy(payload.data(), id.topic.bytes.data(), 16);
     store_le(payload.data() + 16, id.index.value());
     FrameHeader header{.type = FrameType::partition_create, .partition = number};
+    header.position = begin == Begin::lost ? kBeginsLost : 0;
     done = co_await wal_.wait_durable(wal_.append(header, Slice::whole(std::move(payload)), nullptr));
   }
   auto found = entries_.find(id);

@@ -95,8 +95,10 @@ class ShardLog {
   static Task<Result<std::unique_ptr<ShardLog>>> open(io::Runtime& runtime, ShardLogOptions options);
 
   [[nodiscard]] virtual const RecoveryReport& recovery() const = 0;
+  /// `lost`: it was there before and nothing of it is left. It begins damaged, with a hole from its first offset on.
+  enum class Begin : std::uint8_t { empty, lost };
   /// Durable when it answers. Errors: exists, storage_full, io_error.
-  virtual Task<Result<PartitionPtr>> create(PartitionId id, PartitionOptions options) = 0;
+  virtual Task<Result<PartitionPtr>> create(PartitionId id, PartitionOptions options, Begin begin = Begin::empty) = 0;
   /// Lazy; cached; concurrent calls share one opening. Errors: no_such_partition, corrupt, io_error.
   virtual Task<Result<PartitionPtr>> open_partition(PartitionId id, PartitionOptions options) = 0;
   [[nodiscard]] virtual PartitionPtr find(const PartitionId& id) = 0;  // open ones only; null if not

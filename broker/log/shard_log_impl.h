@@ -20,7 +20,7 @@ class ShardLogImpl final : public ShardLog {
   Task<Result<void>> start();
 
   [[nodiscard]] const RecoveryReport& recovery() const override { return report_; }
-  Task<Result<PartitionPtr>> create(PartitionId id, PartitionOptions options) override;
+  Task<Result<PartitionPtr>> create(PartitionId id, PartitionOptions options, Begin begin) override;
   Task<Result<PartitionPtr>> open_partition(PartitionId id, PartitionOptions options) override;
   [[nodiscard]] PartitionPtr find(const PartitionId& id) override;
   [[nodiscard]] std::vector<PartitionId> stored_partitions() const override;

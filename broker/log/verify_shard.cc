@@ -278,6 +278,7 @@ class ShardCheck {
       p.state.number = h.partition;
       std::memcpy(p.state.id.topic.bytes.data(), payload.data(), 16);
       p.state.id.index = PartitionIndex{load_le<std::int32_t>(payload.data() + 16)};
+      if (h.position == kBeginsLost) p.state.holes.push_back({});
       seen_.partitions.emplace(h.partition, std::move(p));
       co_return;
     }

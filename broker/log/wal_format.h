@@ -41,6 +41,7 @@ void encode(const WalFileHeader& header, MutableBytes into);
 inline constexpr std::uint16_t kFrameMagic = 0x4652;  // "RF"
 inline constexpr std::size_t kFrameHeaderBytes = 80;
 inline constexpr std::uint32_t kNoPartition = 0xffffffff;
+inline constexpr std::uint32_t kBeginsLost = 1;  // position of a partition_create
 
 enum class FrameType : std::uint8_t {
   batch = 1,             // payload: one record batch as stored
@@ -49,7 +50,7 @@ enum class FrameType : std::uint8_t {
   truncate = 4,          // to base offset; segment base and position say where that is
   log_start = 5,         // base offset is the first kept
   remainder = 6,         // payload: raw segment bytes from a block boundary on, copied forward or before a block's rewrite
-  partition_create = 7,  // payload: topic id, i32 index
+  partition_create = 7,  // payload: topic id, i32 index; position kBeginsLost: it begins with a hole
   partition_delete = 8,
   mark = 9,              // nothing but its durable-up-to
   file_prepared = 10,    // payload: u64 sequence, u64 salt, u32 slot, u32 0; the file's header is durable

@@ -41,8 +41,8 @@ Task<Result<void>> Controller::load(bool is_new) {
   bool there = std::ranges::find(stored, kMetadataPartition) != stored.end();
   if (!there) {
     // A crash during the very first start leaves a directory without anything; with partitions but no metadata it is damage.
-    if (!is_new && !stored.empty()) {
-      co_return fail(Errc::corrupt, fmt::format("{} partitions are stored but the metadata partition is missing", stored.size()));
+    if (!is_new && (!stored.empty() || core_.log->recovery().corrupt > 0)) {
+      co_return fail(Errc::corrupt, fmt::format("the metadata partition is missing, and so is every topic ({} partitions are stored)", stored.size()));
     }
     TAILRACE_CO_TRY(log_, co_await core_.log->create(kMetadataPartition, kMetadataOptions));
   }
@@ -98,8 +98,12 @@ Task<Result<void>> Controller::reconcile(StartReport& report) {
         for (std::int32_t p = 0; p < topic->partitions; ++p) {
           PartitionId partition{id, PartitionIndex{p}};
           if (log::home_of(partition, count) != there.index || known.contains(partition)) continue;
-          log_warn("partition.missing", "topic {} partition {} is named by metadata and not stored: created empty", topic->name, p);
-          auto created = co_await there.log->create(partition, log_options(topic->config));
+          // A crash between the command and the partition's creation leaves it out, and then nothing was ever acknowledged in it.
+          // Where frames of the WAL are known to be lost, its own may be among them.
+          bool lost = there.log->recovery().corrupt > 0;
+          if (lost) log_error("partition.lost", "topic {} partition {} is named by metadata and gone with lost frames of the WAL", topic->name, p);
+          else log_warn("partition.missing", "topic {} partition {} is named by metadata and not stored: created empty", topic->name, p);
+          auto created = co_await there.log->create(partition, log_options(topic->config), lost ? log::ShardLog::Begin::lost : log::ShardLog::Begin::empty);
           if (!created) {
             outcome.result = std::unexpected(std::move(created).error());
             co_return outcome;

@@ -1,4 +1,6 @@
 /// Start, stop and restart of a node; and that a run replays from its seed.
+#include <algorithm>
+
 #include "base/random.h"
 #include "log/data_directory.h"
 #include "log/shard_log.h"
@@ -125,6 +127,51 @@ TEST(Lifecycle, UnknownPartitionsAreRemovedOnlyWhenEmpty) {
   report = world.start();
   EXPECT_EQ(report.partitions_removed, 0u);
   EXPECT_EQ(report.partitions_kept, 1u);
+}
+
+// WAL files that were in use are gone: what they alone held is lost, and that is said. Nothing begins anew as if it had been empty.
+TEST(Lifecycle, PartitionsThatWentWithLostWalFilesAreDamagedNotEmpty) {
+  BrokerWorld world{{.shards = 2}};
+  world.start();
+  auto topic = world.create("orders", 8);
+  std::vector<std::int32_t> lost;
+  for (std::int32_t p = 0; p < 8; ++p) {
+    ASSERT_TRUE(world.produce(topic, p, {"a", "b"}));
+    if (log::home_of({topic->id, PartitionIndex{p}}, 2) == ShardIndex{1}) lost.push_back(p);
+  }
+  ASSERT_FALSE(lost.empty());
+  ASSERT_LT(lost.size(), 8u);
+  sim::DiskImage image = world.disk().kill();
+  sim::DiskImage without_metadata = image;
+  for (const std::string& path : image.paths("shard-1/wal/")) image.remove(path);
+  for (const std::string& path : without_metadata.paths("shard-0/wal/")) without_metadata.remove(path);
+  if (world.broker().state() == BrokerState::serving) (void)world.run(world.broker().stop(world.now() + std::chrono::seconds{10}));
+  world.boot(std::move(image));
+  for (int life = 0; life < 3; ++life) {
+    world.start();
+    auto description = world.run(world.shard().describe_topic("orders"));
+    ASSERT_TRUE(description);
+    for (const PartitionDescription& one : description->partitions) {
+      bool gone = std::ranges::find(lost, one.index.value()) != lost.end();
+      EXPECT_EQ(!one.damage.empty(), gone) << one.index.value() << " " << one.damage;
+      auto published = world.produce(topic, one.index.value(), {"c"});
+      EXPECT_EQ(published.has_value(), !gone);
+      if (!published) EXPECT_EQ(published.error().code, Errc::corrupt);
+      auto fetched = world.fetch(topic, one.index.value(), 0);
+      EXPECT_EQ(fetched.has_value(), !gone);
+    }
+    world.restart();
+  }
+  world.start();
+  ASSERT_TRUE(world.run(world.shard().skip_damage("orders", PartitionIndex{lost.front()})));
+  EXPECT_TRUE(world.produce(topic, lost.front(), {"again"}));
+  EXPECT_EQ(world.read_all(topic, lost.front()), std::vector<std::string>{"again"});
+  world.stop();
+  // Without metadata there is no broker to start.
+  world.boot(std::move(without_metadata));
+  auto started = world.try_start();
+  ASSERT_FALSE(started);
+  EXPECT_EQ(started.error().code, Errc::corrupt);
 }
 
 // Moving to another number of shards moves partitions to new homes; nothing is lost on the way, and back.
