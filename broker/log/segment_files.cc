@@ -43,6 +43,18 @@ std::optional<Offset> parse_segment_name(std::string_view name, std::string_view
   return Offset{base};
 }
 
+Task<Result<void>> set_files_aside(io::Runtime& runtime, std::string folder) {
+  auto listed = co_await runtime.files.list(folder);
+  if (!listed && listed.error().code == Errc::not_found) co_return Result<void>{};
+  if (!listed) co_return std::unexpected(listed.error());
+  for (const io::DirectoryEntry& file : *listed) {
+    std::string path = folder + "/" + file.name;
+    if (parse_segment_name(file.name, "log")) TAILRACE_CO_TRY_VOID(co_await runtime.files.rename(path, path + ".orphan"));
+    if (parse_segment_name(file.name, "idx") || parse_segment_name(file.name, "snap")) TAILRACE_CO_TRY_VOID(co_await runtime.files.remove(path));
+  }
+  co_return co_await runtime.files.sync_directory(folder);
+}
+
 std::optional<TopicId> parse_topic_id(std::string_view text) {
   TopicId id;
   if (text.size() != 2 * id.bytes.size()) return std::nullopt;

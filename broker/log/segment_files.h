@@ -18,6 +18,9 @@ namespace tailrace::broker::log {
 [[nodiscard]] std::string shard_folder(const std::string& data_directory, ShardIndex shard);
 /// `extension`: "log", "idx", "snap".
 [[nodiscard]] std::string segment_path(const std::string& folder, Offset base, std::string_view extension);
+/// Segments of a partition that its shard does not know become `.orphan`; what is derived from them goes. Ok if there is no folder.
+Task<Result<void>> set_files_aside(io::Runtime& runtime, std::string folder);
+
 /// The base offset of "<20 digits>.<extension>"; none for any other name.
 [[nodiscard]] std::optional<Offset> parse_segment_name(std::string_view name, std::string_view extension);
 [[nodiscard]] std::optional<TopicId> parse_topic_id(std::string_view text);

@@ -130,6 +130,11 @@ Task<Result<PartitionPtr>> ShardLogImpl::create(PartitionId id, PartitionOptions
   if (failed()) co_return std::unexpected(failure());
   if (context_.disk_full) co_return fail(Errc::storage_full, options_.data_directory);
   if (entries_.contains(id)) co_return fail(Errc::exists, "partition");
+  if (begin == Begin::lost) {
+    TAILRACE_CO_TRY_VOID(co_await set_files_aside(runtime_, partition_folder(options_.data_directory, id)));
+    if (entries_.contains(id)) co_return fail(Errc::exists, "partition");
+    ++stats_.found_damaged;
+  }
   std::uint32_t number = next_number_++;
   Entry& entry = entries_[id];
   entry.number = number;

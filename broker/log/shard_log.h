@@ -95,7 +95,8 @@ class ShardLog {
   static Task<Result<std::unique_ptr<ShardLog>>> open(io::Runtime& runtime, ShardLogOptions options);
 
   [[nodiscard]] virtual const RecoveryReport& recovery() const = 0;
-  /// `lost`: it was there before and nothing of it is left. It begins damaged, with a hole from its first offset on.
+  /// `lost`: it was there before, and the shard knows nothing of it any more. It begins damaged, with a hole from its first offset
+  /// on, until somebody accepts that; segments that lie in its folder are kept as `.orphan`.
   enum class Begin : std::uint8_t { empty, lost };
   /// Durable when it answers. Errors: exists, storage_full, io_error.
   virtual Task<Result<PartitionPtr>> create(PartitionId id, PartitionOptions options, Begin begin = Begin::empty) = 0;

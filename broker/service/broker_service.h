@@ -314,7 +314,7 @@ struct StartReport {
   bool is_new = false;                    // the data directory was made by this start
   bool was_clean = false;
   std::uint64_t topics = 0, partitions = 0;
-  std::uint64_t partitions_created = 0;   // named by metadata, not stored: an interrupted create was finished
+  std::uint64_t partitions_lost = 0;      // named by metadata, not known to their shard: damaged
   std::uint64_t partitions_removed = 0;   // an interrupted create or delete was cleaned up
   std::uint64_t partitions_kept = 0;      // stored, with records, but unknown to metadata: kept and logged
   std::vector<log::RecoveryReport> recovery{};  // by shard

@@ -40,9 +40,15 @@ Task<Result<void>> Controller::load(bool is_new) {
   std::vector<PartitionId> stored = core_.log->stored_partitions();
   bool there = std::ranges::find(stored, kMetadataPartition) != stored.end();
   if (!there) {
-    // A crash during the very first start leaves a directory without anything; with partitions but no metadata it is damage.
-    if (!is_new && (!stored.empty() || core_.log->recovery().corrupt > 0)) {
-      co_return fail(Errc::corrupt, fmt::format("the metadata partition is missing, and so is every topic ({} partitions are stored)", stored.size()));
+    // A crash during the very first start leaves a directory without anything, and nothing lost.
+    Traces traces = co_await traces_of_use();
+    if (!is_new && (traces.partitions > 0 || traces.lost > 0)) {
+      // The logs close cleanly behind a refused start, and the next one would find nothing lost any more.
+      auto noted = co_await core_.log->create(kMetadataPartition, kMetadataOptions, log::ShardLog::Begin::lost);
+      if (!noted) log_warn("metadata.lost", "not noted: {}", noted.error().detail);
+      co_return fail(Errc::corrupt, fmt::format("the metadata partition is missing, and so is every topic: {} partitions are stored, {} places of write-ahead logs "
+                                                "are lost; restore the data directory from a copy, or begin with another one",
+                                                traces.partitions, traces.lost));
     }
     TAILRACE_CO_TRY(log_, co_await core_.log->create(kMetadataPartition, kMetadataOptions));
   }
@@ -73,6 +79,18 @@ Task<Result<void>> Controller::load(bool is_new) {
   co_return Result<void>{};
 }
 
+Task<Controller::Traces> Controller::traces_of_use() {
+  Traces all;
+  for (std::uint32_t i = 0; i < core_.node.cores.size(); ++i) {
+    ShardCore& there = core_.core_of(ShardIndex{i});
+    auto look = [&there] { return Traces{there.log->partition_count(), there.log->recovery().corrupt}; };
+    Traces one = co_await core_.port.call_on(ShardIndex{i}, std::move(look));
+    all.partitions += one.partitions;
+    all.lost += one.lost;
+  }
+  co_return all;
+}
+
 Task<Result<void>> Controller::reconcile(StartReport& report) {
   // Deletions that were interrupted.
   std::vector<std::pair<TopicId, cluster::Removing>> removing{state_.removing().begin(), state_.removing().end()};
@@ -86,7 +104,7 @@ Task<Result<void>> Controller::reconcile(StartReport& report) {
   for (std::uint32_t i = 0; i < count; ++i) {
     struct Outcome {
       Result<void> result{};
-      std::uint64_t created = 0, removed = 0, kept = 0;
+      std::uint64_t lost = 0, removed = 0, kept = 0;
     };
     ShardCore& there = core_.core_of(ShardIndex{i});
     auto reconcile_shard = [&there, &catalog, count]() -> Task<Outcome> {
@@ -98,17 +116,16 @@ Task<Result<void>> Controller::reconcile(StartReport& report) {
         for (std::int32_t p = 0; p < topic->partitions; ++p) {
           PartitionId partition{id, PartitionIndex{p}};
           if (log::home_of(partition, count) != there.index || known.contains(partition)) continue;
-          // A crash between the command and the partition's creation leaves it out, and then nothing was ever acknowledged in it.
-          // Where frames of the WAL are known to be lost, its own may be among them.
-          bool lost = there.log->recovery().corrupt > 0;
-          if (lost) log_error("partition.lost", "topic {} partition {} is named by metadata and gone with lost frames of the WAL", topic->name, p);
-          else log_warn("partition.missing", "topic {} partition {} is named by metadata and not stored: created empty", topic->name, p);
-          auto created = co_await there.log->create(partition, log_options(topic->config), lost ? log::ShardLog::Begin::lost : log::ShardLog::Begin::empty);
+          // Its creation was durable before metadata named it: whoever lost that may have lost records, whatever else is known.
+          log_error("partition.lost", "topic {} partition {}: shard {} knows nothing of it any more, and it may have held records; reads and "
+                    "appends are refused until `tailrace topic skip-damage` accepts the loss, or the topic is deleted",
+                    topic->name, p, there.index.value());
+          auto created = co_await there.log->create(partition, log_options(topic->config), log::ShardLog::Begin::lost);
           if (!created) {
             outcome.result = std::unexpected(std::move(created).error());
             co_return outcome;
           }
-          ++outcome.created;
+          ++outcome.lost;
         }
       }
       for (const PartitionId& partition : stored) {
@@ -133,7 +150,7 @@ Task<Result<void>> Controller::reconcile(StartReport& report) {
     };
     Outcome outcome = co_await core_.port.call_on(ShardIndex{i}, std::move(reconcile_shard));
     if (!outcome.result) co_return outcome.result;
-    report.partitions_created += outcome.created;
+    report.partitions_lost += outcome.lost;
     report.partitions_removed += outcome.removed;
     report.partitions_kept += outcome.kept;
   }

@@ -6,7 +6,8 @@
 ///          crash between leaves empty partitions that metadata does not know: the next start removes them.
 ///          delete: the command, the catalogs, then the files, then the command that says so. A crash between leaves the
 ///          topic in `removing`: the next start goes on.
-///          So metadata never names a partition that was not there, and nothing that holds records is removed unless metadata says
+///          So metadata never names a partition that was not there: one that its shard does not know was lost, is damaged from its
+///          first offset on, and stays so until somebody accepts that or deletes the topic. And nothing that holds records is removed unless metadata says
 ///          that its topic was deleted: a partition with records that metadata does not know is kept and logged, since it
 ///          may be metadata that was damaged.
 #include <memory>
@@ -46,6 +47,12 @@ class Controller {
     Result<void> result;
     bool appended = false;
   };
+  /// What says that the data directory was in use before.
+  struct Traces {
+    std::uint64_t partitions = 0;  // stored, on all shards
+    std::uint64_t lost = 0;        // places of write-ahead logs that recovery found damaged or missing
+  };
+  [[nodiscard]] Task<Traces> traces_of_use();
   [[nodiscard]] Task<Proposed> propose(cluster::Command command);
   [[nodiscard]] Task<Result<Offset>> append(const cluster::Command& command);
   [[nodiscard]] Task<void> snapshot_if_due();
