@@ -55,11 +55,12 @@ void encode_partition(const PartitionCheckpoint& p, Writer& w) {
   w.le(p.snapshot.value());
   w.le(p.flushed_position);
   w.le(p.sub);
-  w.le(std::uint32_t{p.suspect} | (p.removed ? 0x100U : 0U));
+  w.le(std::uint32_t{p.suspect} | (p.removed ? 0x100U : 0U) | (p.first_digest ? 0x200U : 0U) | (p.flushed_digest ? 0x400U : 0U));
   w.le(static_cast<std::uint32_t>(p.terms.size()));
   w.le(static_cast<std::uint32_t>(p.holes.size()));
   w.le(std::uint32_t{0});  // voters: none with one replica
-  w.le(std::uint64_t{0});
+  w.le(p.first_digest.value_or(0));
+  w.le(p.flushed_digest.value_or(0));
   for (const TermEntry& t : p.terms) {
     w.le(t.term.value());
     w.le(t.sub);
@@ -88,15 +89,18 @@ bool decode_partition(ByteReader& in, PartitionCheckpoint& p) {
   p.snapshot = Offset{in.le<std::int64_t>()};
   p.flushed_position = in.le<std::uint32_t>();
   p.sub = in.le<std::uint32_t>();
-  auto suspect = in.le<std::uint32_t>();
+  auto state = in.le<std::uint32_t>();
   auto terms = in.le<std::uint32_t>();
   auto holes = in.le<std::uint32_t>();
   auto voters = in.le<std::uint32_t>();
-  auto reserved = in.le<std::uint64_t>();
-  if (!in.ok() || suspect > 0x1ff || voters != 0 || reserved != 0 || terms > kTermsMax || holes > kHolesMax) return false;
+  auto first = in.le<std::uint32_t>();
+  auto flushed = in.le<std::uint32_t>();
+  if (!in.ok() || state > 0x7ff || voters != 0 || terms > kTermsMax || holes > kHolesMax) return false;
   if (in.remaining() < terms * kTermBytes + holes * kHoleBytes) return false;
-  p.suspect = static_cast<std::uint8_t>(suspect & 0xff);
-  p.removed = (suspect & 0x100) != 0;
+  p.suspect = static_cast<std::uint8_t>(state & 0xff);
+  p.removed = (state & 0x100) != 0;
+  if ((state & 0x200) != 0) p.first_digest = first;
+  if ((state & 0x400) != 0) p.flushed_digest = flushed;
   p.terms.reserve(terms);
   for (std::uint32_t i = 0; i < terms; ++i) {
     TermEntry t;

@@ -42,6 +42,10 @@ struct PartitionCheckpoint {
   Offset flushed_segment{};
   std::uint32_t flushed_position = 0;
   Offset flushed_offset{};
+  /// What the batches of `flushed_segment` add up to (batch_digest()): the first, and those before `flushed_offset`. Not known after a
+  /// truncation until it is laid anew.
+  std::optional<std::uint32_t> first_digest{};
+  std::optional<std::uint32_t> flushed_digest{};
   std::int64_t last_append_ms = 0;
   std::uint32_t sub = 0;               // of the end position
   std::uint64_t applied_through = 0;   // frame sequence: frames up to it change nothing any more

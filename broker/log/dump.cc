@@ -313,6 +313,8 @@ class Dump {
       l.number("vote", p.vote.value()).number("suspect", p.suspect).flag("removed", p.removed).number("log_start", p.log_start.value());
       l.number("high_watermark", p.high_watermark.value()).number("flushed_segment", p.flushed_segment.value()).number("flushed_position", p.flushed_position);
       l.number("flushed_offset", p.flushed_offset.value()).number("last_append_ms", p.last_append_ms).number("sub", p.sub);
+      if (p.first_digest) l.number("first_digest", *p.first_digest);
+      if (p.flushed_digest) l.number("flushed_digest", *p.flushed_digest);
       l.number("applied_through", p.applied_through).number("snapshot", p.snapshot.value());
       std::string terms = "[";
       for (const TermEntry& t : p.terms) terms += fmt::format("{}{{\"term\":{},\"start\":{},\"sub\":{}}}", terms.size() > 1 ? "," : "", t.term.value(), t.start.value(), t.sub);

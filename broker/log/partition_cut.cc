@@ -189,6 +189,8 @@ void cut_state(PartitionCheckpoint& state, Offset cut, Offset segment, std::uint
   while (!state.terms.empty() && state.terms.back().start > cut) state.terms.pop_back();
   std::erase_if(state.holes, [&](const Hole& h) { return h.from >= cut; });
   state.high_watermark = std::min(state.high_watermark, cut);
+  if (segment < state.flushed_segment || (segment == state.flushed_segment && position == 0)) state.first_digest.reset();
+  if (cut < state.flushed_offset || segment < state.flushed_segment) state.flushed_digest.reset();
   bool ahead = segment < state.flushed_segment || (segment == state.flushed_segment && position < state.flushed_position);
   if (ahead) {
     state.flushed_segment = segment;

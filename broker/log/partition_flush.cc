@@ -313,6 +313,7 @@ void PartitionLog::go_on_behind(OpenSegment& s, std::uint32_t end) {
     HotBatch& b = hot_.at(i);
     auto header = read_batch_header(b.bytes.bytes(), b.bytes.length);
     TAILRACE_DCHECK(header.has_value(), "it was read when it was appended");
+    b.digest = rest->index.digest();
     rest->index.add(*header, b.bytes.bytes(), last_append_ms_);
     b.segment = rest->base;
     b.position -= end;

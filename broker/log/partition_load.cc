@@ -31,6 +31,7 @@ struct PartitionLog::Loading {
   Offset expected{};                   // next offset to lay
   bool stopped = false;                // the segment on disk ended in damage at `expected`, and nothing is laid behind it yet
   bool was_stopped = false;
+  bool foreign = false;                // the segment's file holds other batches than were written to it: not a byte of it counts
   std::optional<Offset> producers_at{};  // producer state is that of this offset
 };
 
@@ -173,12 +174,45 @@ Task<Result<void>> PartitionLog::load_active(Loading& loading) {
   }
   if (!loading.stopped && state.flushed_position > 0) {
     TAILRACE_CO_TRY_VOID(co_await scan_segment(loading, s.base, from, state.flushed_position, state.flushed_offset, false));
+    if (from > 0 && !is_what_was_flushed(loading)) {
+      // The index may be the one that is wrong: it is derived, and the segment says it all.
+      TAILRACE_CO_TRY_VOID(co_await begin_anew(loading));
+      TAILRACE_CO_TRY_VOID(co_await scan_segment(loading, s.base, 0, state.flushed_position, state.flushed_offset, false));
+    }
+    if (!is_what_was_flushed(loading)) {
+      log_error("segment.foreign", "{} segment {}: it holds other batches than were written to it, as another partition's or an older file would",
+                folder(), s.base.value());
+      TAILRACE_CO_TRY_VOID(co_await begin_anew(loading));
+      loading.foreign = loading.stopped = loading.was_stopped = true;
+    }
     bool cut = loading.from.cut_elsewhere && !loading.stopped && loading.expected >= state.flushed_offset;
     if (cut) loading.from.state.flushed_position = std::min(state.flushed_position, s.index.covered());
   }
   s.end = s.index.covered();
   s.durable = s.end;
   co_return Result<void>{};
+}
+
+/// Back to the active segment's first batch, without its index.
+Task<Result<void>> PartitionLog::begin_anew(Loading& loading) {
+  OpenSegment& s = *open_.front();
+  s.index = SegmentIndex{s.base};
+  s.last_save = 0;
+  loading.expected = s.base;
+  loading.stopped = loading.was_stopped = false;
+  loading.producers_at.reset();
+  producers_.clear();
+  co_return co_await load_producers(loading);
+}
+
+/// Whether the scanned batches add up to what the checkpoint says. Where the scan broke off, the first one says whose they are.
+bool PartitionLog::is_what_was_flushed(const Loading& loading) const {
+  const PartitionCheckpoint& state = loading.from.state;
+  const SegmentIndex& index = open_.front()->index;
+  if (index.covered() == 0) return true;
+  if (state.first_digest && *state.first_digest != index.first_digest()) return false;
+  bool all = !loading.stopped && loading.expected == state.flushed_offset;
+  return !all || !state.flushed_digest || *state.flushed_digest == index.digest();
 }
 
 /// The newest snapshot at or before the active segment, then the sealed segments from there on.
@@ -251,8 +285,10 @@ Result<void> PartitionLog::lay_batch(Loading& loading, Slice bytes, const BatchH
   last_append_ms_ = std::max(last_append_ms_, append_ms);
   note_term(terms_, {header.leader_epoch, header.base_offset, 0});  // known, unless the frame that said so was damaged
   producers_.apply(header, bytes.bytes(), append_time);
+  std::uint32_t digest = s.index.digest();
   s.index.add(header, bytes.bytes(), append_ms);
-  hot_.push({.bytes = std::move(bytes), .base = header.base_offset, .next = header.next_offset(), .segment = s.base, .position = s.end, .frame = frame});
+  hot_.push({.bytes = std::move(bytes), .base = header.base_offset, .next = header.next_offset(), .segment = s.base, .position = s.end,
+             .digest = digest, .frame = frame});
   shard_.stats.hot_bytes += hot_.back().bytes.length;
   s.end += static_cast<std::uint32_t>(hot_.back().bytes.length);
   s.durable = s.end;
@@ -272,7 +308,7 @@ Task<Result<void>> PartitionLog::lay_tail(Loading& loading) {
       auto floor = static_cast<std::uint32_t>(align_down(state.flushed_position));
       if (t.segment == state.flushed_segment && t.position <= floor && end > floor) copied_ = {t.segment, end, t.frame};
       // Also where the disk's partial block is damaged: it may have been torn while it was rewritten.
-      bool wanted = first && t.segment == front.base && end > front.end && t.position <= state.flushed_position &&
+      bool wanted = first && !loading.foreign && t.segment == front.base && end > front.end && t.position <= state.flushed_position &&
                     (t.position <= front.end || t.position - front.end <= limits::kMessageBytesCeiling);
       if (!wanted) continue;
       first = false;

@@ -92,11 +92,12 @@ Result<Appended> PartitionLog::append(Slice batch, const BatchHeader& header, Wa
   OpenSegment& segment = active();
   WallTime append_time{std::chrono::milliseconds{last_append_ms_}};
   producers_.apply(placed, batch.bytes(), append_time);
+  std::uint32_t digest = segment.index.digest();
   segment.index.add(placed, batch.bytes(), last_append_ms_);
   sub_ = 0;
   std::uint64_t sequence = shard_.wal.append(frame(FrameType::batch), batch, this);
   hot_.push({.bytes = std::move(batch), .base = placed.base_offset, .next = placed.next_offset(), .segment = segment.base,
-             .position = segment.end, .frame = sequence});
+             .position = segment.end, .digest = digest, .frame = sequence});
   ++undurable_;
   segment.end += static_cast<std::uint32_t>(hot_.back().bytes.length);
   end_ = placed.next_offset();
@@ -264,6 +265,11 @@ PartitionCheckpoint PartitionLog::checkpoint() const {
   c.flushed_position = s.synced;
   std::size_t first = hot_.find_position(s.base, s.synced);
   c.flushed_offset = first == hot_.size() ? end_ : hot_.at(first).base;
+  if (s.index.covered() > 0) {
+    bool here = first < hot_.size() && hot_.at(first).segment == s.base;
+    c.first_digest = s.index.first_digest();
+    c.flushed_digest = here ? hot_.at(first).digest : s.index.digest();
+  }
   c.last_append_ms = last_append_ms_;
   c.sub = sub_;
   auto needed = needed_frame();

@@ -206,6 +206,8 @@ class PartitionLog final : public Partition, public WalWriter::Listener {
   Task<Result<void>> put_leftovers_aside(Loading& loading);
   Task<Result<void>> load_active(Loading& loading);
   Task<Result<void>> load_producers(Loading& loading);
+  Task<Result<void>> begin_anew(Loading& loading);
+  [[nodiscard]] bool is_what_was_flushed(const Loading& loading) const;
   Task<Result<void>> scan_segment(Loading& loading, Offset base, std::uint32_t from, std::uint32_t to, Offset limit, bool derived_only);
   Task<Result<void>> lay_tail(Loading& loading);
   Result<void> lay_batch(Loading& loading, Slice bytes, const BatchHeader& header, std::uint64_t frame, std::int64_t append_ms);

@@ -1,6 +1,7 @@
 #include "log/segment_index.h"
 
 #include <algorithm>
+#include <array>
 #include <limits>
 
 #include "base/crc32c.h"
@@ -22,7 +23,18 @@ std::uint32_t delta_of(std::int64_t time, std::int64_t base) {
 
 }  // namespace
 
+std::uint32_t batch_digest(const BatchHeader& header, std::uint32_t before) {
+  std::array<std::byte, 20> bytes;
+  store_le(bytes.data(), header.base_offset.value());
+  store_le(bytes.data() + 8, header.leader_epoch.value());
+  store_le(bytes.data() + 12, header.length);
+  store_le(bytes.data() + 16, header.crc);
+  return crc32c(bytes, before);
+}
+
 void SegmentIndex::add(const BatchHeader& header, Bytes bytes, std::int64_t append_ms) {
+  digest_ = batch_digest(header, digest_);
+  if (entries_.empty()) first_digest_ = digest_;
   if (first_append_ms_ < 0) first_append_ms_ = append_ms;
   last_append_ms_ = std::max(last_append_ms_, append_ms);
   if (entries_.empty()) base_time_ = std::max<std::int64_t>(header.max_timestamp, 0);
@@ -76,6 +88,8 @@ std::vector<std::byte> SegmentIndex::encode(bool sealed, Bytes extra) const {
   store_le(p + 56, covered_);
   store_le(p + 60, static_cast<std::uint32_t>(entries_.size()));
   store_le(p + 64, static_cast<std::uint32_t>(extra.size()));
+  store_le(p + 68, first_digest_);
+  store_le(p + 72, digest_);
   std::byte* at = p + kIndexHeaderBytes;
   for (const IndexEntry& e : entries_) {
     store_le(at, e.offset_delta);
@@ -99,7 +113,7 @@ Result<SegmentIndex::Decoded> SegmentIndex::decode(Bytes bytes) {
   auto count = load_le<std::uint32_t>(p + 60);
   auto extra = load_le<std::uint32_t>(p + 64);
   std::uint64_t total = kIndexHeaderBytes + std::uint64_t{count} * sizeof(IndexEntry) + extra + 4;
-  bool reserved = std::any_of(p + 68, p + kIndexHeaderBytes, [](std::byte b) { return b != std::byte{0}; });
+  bool reserved = std::any_of(p + 76, p + kIndexHeaderBytes, [](std::byte b) { return b != std::byte{0}; });
   bool fits = total == bytes.size() || planted(PlantedBug::decoder_length);
   if (version != kVersion || flags > 1 || reserved || !fits) return fail(Errc::corrupt, "index: version, flags, length or reserved bytes");
   if (load_le<std::uint32_t>(p + bytes.size() - 4) != crc32c(bytes.first(bytes.size() - 4))) return fail(Errc::corrupt, "index: CRC");
@@ -113,6 +127,8 @@ Result<SegmentIndex::Decoded> SegmentIndex::decode(Bytes bytes) {
   index.first_append_ms_ = load_le<std::int64_t>(p + 40);
   index.last_append_ms_ = load_le<std::int64_t>(p + 48);
   index.covered_ = load_le<std::uint32_t>(p + 56);
+  index.first_digest_ = load_le<std::uint32_t>(p + 68);
+  index.digest_ = load_le<std::uint32_t>(p + 72);
   index.entries_.reserve(count);
   const std::byte* at = p + kIndexHeaderBytes;
   for (std::uint32_t i = 0; i < count; ++i, at += sizeof(IndexEntry)) {

@@ -17,6 +17,10 @@
 
 namespace tailrace::broker::log {
 
+/// What batches add up to: a running CRC-32C over offset, epoch, length and CRC of each. It tells a segment from another partition's, or
+/// from an older copy of itself, in which every batch is as good.
+[[nodiscard]] std::uint32_t batch_digest(const BatchHeader& header, std::uint32_t before);
+
 struct IndexEntry {
   std::uint32_t offset_delta = 0;    // from the segment's base
   std::uint32_t position = 0;
@@ -36,6 +40,8 @@ class SegmentIndex {
   [[nodiscard]] Offset base() const { return base_; }
   [[nodiscard]] Offset next() const { return next_; }             // exclusive end of what is covered
   [[nodiscard]] std::uint32_t covered() const { return covered_; }  // bytes
+  [[nodiscard]] std::uint32_t first_digest() const { return first_digest_; }  // batch_digest() of the first batch; 0: none
+  [[nodiscard]] std::uint32_t digest() const { return digest_; }              // of all that are covered
   [[nodiscard]] std::optional<std::int64_t> max_time() const;
   [[nodiscard]] std::int64_t first_append_ms() const { return first_append_ms_; }
   [[nodiscard]] std::int64_t last_append_ms() const { return last_append_ms_; }
@@ -65,6 +71,8 @@ class SegmentIndex {
   Offset base_;
   Offset next_;
   std::uint32_t covered_ = 0;
+  std::uint32_t first_digest_ = 0;
+  std::uint32_t digest_ = 0;
   std::int64_t base_time_ = 0;
   std::int64_t max_time_ = -1;   // -1: none
   std::int64_t first_append_ms_ = -1;

@@ -44,6 +44,7 @@ class IndexCheck {
     }
     if (!begun_) base_time_ = std::max<std::int64_t>(item.header.max_timestamp, 0);
     begun_ = true;
+    digest_ = batch_digest(item.header, digest_);
     max_time_ = std::max(max_time_, item.header.max_timestamp);
     next_ = item.header.next_offset();
   }
@@ -62,6 +63,7 @@ class IndexCheck {
     if (!closed_) close_block();
     if (wrong_.empty() && index().covered() > walked_to) complain(walked_to, fmt::format("covers {} bytes of {}", index().covered(), walked_to));
     if (wrong_.empty() && at_ < index().entries().size()) complain(walked_to, fmt::format("entry {} lies behind the last batch", at_));
+    if (wrong_.empty() && begun_ && index().digest() != digest_) complain(walked_to, "made for other batches than the segment's");
     if (wrong_.empty() && begun_ && sealed() && index().next() != next_) complain(walked_to, fmt::format("ends at offset {}, the segment at {}", index().next().value(), next_.value()));
     return {wrong_at_, wrong_};
   }
@@ -83,6 +85,7 @@ class IndexCheck {
   SegmentIndex::Decoded decoded_;
   std::size_t at_ = 0;  // next entry
   std::uint32_t crc_ = 0;
+  std::uint32_t digest_ = 0;
   bool begun_ = false;
   std::int64_t base_time_ = 0;
   std::int64_t max_time_ = -1;
@@ -209,6 +212,7 @@ class PartitionCheck {
     std::uint64_t good_to = 0;  // behind the last batch
     std::uint64_t damaged = report_.counts.damaged;
     Offset reached = s.base;
+    std::uint32_t digest = 0;
     std::string cut_short;
     for (;;) {
       if (next && reached >= *next) break;
@@ -237,6 +241,10 @@ class PartitionCheck {
         report_.damage(path, item.position, item.bytes, fmt::format("offsets {} to {}: {}", item.header.base_offset.value(), item.header.last_offset().value(), item.what));
         if (index) index->give_up();
       }
+      digest = batch_digest(item.header, digest);
+      if (batches == 0 && is_active && known_ && known_->state.first_digest.value_or(digest) != digest) {
+        report_.damage(path, item.position, end, "begins with another batch than was written there: another partition's segment, or an older one");
+      }
       ++batches;
       ++report_.counts.batches;
       report_.counts.records += static_cast<std::uint64_t>(std::max(item.header.record_count, 0));
@@ -257,6 +265,9 @@ class PartitionCheck {
     }
     if (is_active && known_ && whole) {
       bool all_there = reached == known_->state.flushed_offset;
+      if (all_there && known_->state.flushed_digest.value_or(digest) != digest) {
+        report_.damage(path, 0, end, "its batches are not those that were written there: another partition's segment, or an older one");
+      }
       if (!all_there && !known_gap(reached, known_->state.flushed_offset)) {
         report_.damage(path, good_to, end - good_to, fmt::format("ends at offset {}, and the checkpoint says {}", reached.value(), known_->state.flushed_offset.value()));
       }
