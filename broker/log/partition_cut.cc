@@ -59,6 +59,7 @@ Task<Result<std::uint64_t>> PartitionLog::drop_segments_below(Offset start) {
 Task<Result<RetentionOutcome>> PartitionLog::enforce_retention(WallTime now) {
   TAILRACE_CO_TRY_VOID(usable());
   Call call{*this};
+  TAILRACE_CO_TRY_VOID(co_await shard_.wal.wait_durable(log_start_frame_));
   RetentionOutcome out{.log_start = log_start_};
   if (truncating_ || (!options_.retention_time && !options_.retention_bytes)) co_return out;
   std::uint64_t total = stats().bytes;
@@ -79,7 +80,8 @@ Task<Result<RetentionOutcome>> PartitionLog::enforce_retention(WallTime now) {
     ++out.segments_removed;
     start = next;
   }
-  if (start > log_start_ && !truncating_) TAILRACE_CO_TRY_VOID(co_await advance_log_start(start));
+  // Where another call is moving it, too, what is told is durable.
+  if (!truncating_) TAILRACE_CO_TRY_VOID(co_await advance_log_start(std::max(start, log_start_)));
   out.log_start = log_start_;
   co_return out;
 }
