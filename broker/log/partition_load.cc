@@ -92,11 +92,29 @@ void PartitionLog::add_hole(Offset from, Offset to) {
   std::ranges::sort(holes_, {}, &Hole::from);
 }
 
+/// The checkpoint's segment may have been deleted below the log start before another checkpoint was written. All that it held is
+/// deleted too; the producers are in the snapshot that was stored in front of the next segment, and the WAL has what follows.
+void PartitionLog::begin_behind_deleted(Loading& loading) {
+  PartitionCheckpoint& state = loading.from.state;
+  if (state.flushed_offset > log_start_) return;
+  Offset next = state.flushed_segment;
+  for (const io::DirectoryEntry& file : loading.files) {
+    if (parse_segment_name(file.name, "log") == state.flushed_segment) return;
+    auto snapshot = parse_segment_name(file.name, "snap");
+    if (snapshot && *snapshot >= state.flushed_offset && *snapshot <= log_start_) next = std::max(next, *snapshot);
+  }
+  if (next == state.flushed_segment) return;
+  state.flushed_segment = state.flushed_offset = loading.expected = next;
+  state.flushed_position = 0;
+  open_.front() = std::make_unique<OpenSegment>(next);
+}
+
 Task<Result<void>> PartitionLog::list_segments(Loading& loading) {
   const PartitionCheckpoint& state = loading.from.state;
   auto listed = co_await shard_.runtime.files.list(folder());
   if (!listed && listed.error().code != Errc::not_found) co_return std::unexpected(listed.error());
   if (listed) loading.files = *std::move(listed);
+  begin_behind_deleted(loading);
   bool active_found = false;
   for (const io::DirectoryEntry& file : loading.files) {
     auto base = parse_segment_name(file.name, "log");

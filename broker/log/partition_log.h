@@ -202,6 +202,7 @@ class PartitionLog final : public Partition, public WalWriter::Listener {
   // partition_load.cc
   /// The log itself: all of load() but term and vote, which a truncation does not touch.
   Task<Result<void>> lay(RecoveredPartition recovered);
+  void begin_behind_deleted(Loading& loading);
   Task<Result<void>> list_segments(Loading& loading);
   Task<Result<void>> put_leftovers_aside(Loading& loading);
   Task<Result<void>> load_active(Loading& loading);

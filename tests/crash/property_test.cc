@@ -86,6 +86,17 @@ std::vector<std::string> run(const std::vector<Command>& commands, std::uint64_t
   return oracle.violations;
 }
 
+// A producer whose newest batch was truncated, after its older ones fell below the log start, goes on where it was before.
+TEST(WalRecovery, AProducerIsKnownThroughLogStartAndTruncation) {
+  using enum Command::Kind;
+  std::vector<Command> commands{{append_producer, 1, 428}, {append_producer, 1, 3'528}, {wait, 0, 8}, {cut}, {start, 1}, {append_producer, 1, 4027},
+                                {truncate, 1}, {cut}, {append_producer, 1, 8}};
+  for (std::uint64_t seed = 0; seed < 300; ++seed) {
+    auto found = run(commands, seed);
+    ASSERT_TRUE(found.empty()) << "seed " << seed << ": " << found[0];
+  }
+}
+
 // Whatever is asked in whatever order, and wherever the power fails: what is found is a prefix of what was asked that holds
 // all that was acknowledged.
 RC_GTEST_PROP(WalRecovery, AgreesWithTheModel, ()) {
