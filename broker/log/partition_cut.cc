@@ -38,10 +38,15 @@ Task<Result<void>> PartitionLog::advance_log_start(Offset start) {
 Task<Result<std::uint64_t>> PartitionLog::drop_segments_below(Offset start) {
   auto held = co_await lock_.acquire();
   std::uint64_t bytes = 0;
+  auto next_of = [&](std::size_t i) { return i + 1 < sealed_.size() ? sealed_[i + 1].base : open_.front()->base; };
+  // No further than a stored snapshot: the producers of what is deleted must be known to the next start.
+  Offset limit{-1};
+  for (std::size_t i = 0; i < sealed_.size() && next_of(i) <= start; ++i) {
+    if (sealed_[i].state_stored) limit = next_of(i);
+  }
   while (!sealed_.empty() && !removed_) {
     Offset base = sealed_.front().base;
-    Offset next = sealed_.size() > 1 ? sealed_[1].base : open_.front()->base;
-    if (next > start) break;
+    if (next_of(0) > limit) break;
     bytes += sealed_.front().bytes;
     if (sealed_.front().index) shard_.index_bytes -= std::min<std::uint64_t>(shard_.index_bytes, sealed_.front().index->memory_bytes());
     sealed_.erase(sealed_.begin());

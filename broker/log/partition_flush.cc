@@ -225,7 +225,7 @@ Task<void> PartitionLog::seal(OpenSegment& s) {
   else log_warn("segment.index_not_saved", "{} segment {}: {}", folder(), s.base.value(), done.error().detail);
   auto index = std::make_shared<SegmentIndex>(std::move(s.index));
   shard_.index_bytes += index->memory_bytes();
-  sealed_.push_back({s.base, s.end, std::move(index)});
+  sealed_.push_back({s.base, s.end, std::move(index), done.has_value()});
   shard_.cold.forget(key_of(s.base));
   if (remainder_.segment == s.base) remainder_ = {};
   open_.erase(open_.begin());

@@ -92,14 +92,14 @@ void PartitionLog::add_hole(Offset from, Offset to) {
   std::ranges::sort(holes_, {}, &Hole::from);
 }
 
-/// The checkpoint's segment may have been deleted below the log start before another checkpoint was written. All that it held is
-/// deleted too; the producers are in the snapshot that was stored in front of the next segment, and the WAL has what follows.
+/// The checkpoint's segment may have been deleted below the log start before another checkpoint was written, and a crash may have
+/// kept any of its files. All that it held is deleted; the producers are in a snapshot stored in front of a later segment that is
+/// not above the log start, and the WAL has what follows.
 void PartitionLog::begin_behind_deleted(Loading& loading) {
   PartitionCheckpoint& state = loading.from.state;
   if (state.flushed_offset > log_start_) return;
   Offset next = state.flushed_segment;
   for (const io::DirectoryEntry& file : loading.files) {
-    if (parse_segment_name(file.name, "log") == state.flushed_segment) return;
     auto snapshot = parse_segment_name(file.name, "snap");
     if (snapshot && *snapshot >= state.flushed_offset && *snapshot <= log_start_) next = std::max(next, *snapshot);
   }
@@ -126,6 +126,10 @@ Task<Result<void>> PartitionLog::list_segments(Loading& loading) {
     }
   }
   std::ranges::sort(sealed_, {}, &SealedSegment::base);
+  for (std::size_t i = 0; i < sealed_.size(); ++i) {
+    Offset next = i + 1 < sealed_.size() ? sealed_[i + 1].base : state.flushed_segment;
+    sealed_[i].state_stored = std::ranges::any_of(loading.files, [&](const auto& file) { return parse_segment_name(file.name, "snap") == next; });
+  }
   // Missing files are damage, never "the log starts here".
   Offset first = sealed_.empty() ? state.flushed_segment : sealed_.front().base;
   if (first > log_start_) add_hole(log_start_, first);

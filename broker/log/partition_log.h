@@ -116,6 +116,7 @@ class PartitionLog final : public Partition, public WalWriter::Listener {
     Offset base{};
     std::uint64_t bytes = 0;
     std::shared_ptr<SegmentIndex> index{};  // loaded on demand
+    bool state_stored = false;              // the snapshot in front of its successor is on disk
   };
   struct Copied {  // a live WAL frame with the segment's bytes from a block boundary to `end`
     Offset segment{-1};
