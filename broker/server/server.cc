@@ -38,6 +38,9 @@ std::uint64_t raise_descriptor_limit() {
   return limit.rlim_cur;
 }
 
+// An empty broker holds 5 and 10 a shard (docs/performance.md, B13); a shard keeps 64 files open at least, and clients are to come.
+constexpr std::uint64_t kDescriptorsLeast = 32, kDescriptorsPerShard = 80;
+
 std::uint64_t seed_from_kernel() {
   std::uint64_t seed = 0;
   if (::getrandom(&seed, sizeof seed, 0) != sizeof seed) seed = static_cast<std::uint64_t>(std::chrono::steady_clock::now().time_since_epoch().count());
@@ -81,6 +84,7 @@ struct Server::Impl {
   Result<void> start();
   Result<void> start_threads();
   Result<void> start_http();
+  Result<void> try_native_port();
   Result<void> start_broker(std::uint64_t descriptors);
   Result<void> start_listeners();
   /// What of them may change while they serve.
@@ -102,8 +106,13 @@ struct Server::Impl {
 Result<void> Server::Impl::start() {
   std::signal(SIGPIPE, SIG_IGN);  // a peer that went away is an error of the write, not of the process
   std::uint64_t descriptors = raise_descriptor_limit();
+  std::uint64_t least = kDescriptorsLeast + kDescriptorsPerShard * options.shards;
+  if (descriptors < least) {
+    return fail(Errc::descriptors_exhausted, fmt::format("the limit is {}, {} shards need {} (ulimit -n; LimitNOFILE= of systemd)", descriptors, options.shards, least));
+  }
   TAILRACE_TRY_VOID(start_threads());
   TAILRACE_TRY_VOID(start_http());
+  TAILRACE_TRY_VOID(try_native_port());
   TAILRACE_TRY_VOID(start_broker(descriptors));
   TAILRACE_TRY_VOID(start_listeners());
   phase = Phase::serving;
@@ -130,6 +139,18 @@ Result<void> Server::Impl::start_http() {
   TAILRACE_TRY(http_port, http::HttpServer::start(options.listen_http.host, options.listen_http.port, options.http_threads, std::move(handlers)));
   http_bound = {options.listen_http.host, http_port->port()};
   return {};
+}
+
+/// A port in use is better known before a data directory is made or recovered than after. It is listened on for good once
+/// there is something to serve.
+Result<void> Server::Impl::try_native_port() {
+  if (options.listen_native.port == 0) return {};
+  auto once = [this]() -> Task<Result<void>> {
+    auto listener = io_asio::listen(first().loop(), options.listen_native.host, options.listen_native.port, {.share_port = false, .first = true});
+    if (!listener) co_return std::unexpected{std::move(listener).error()};
+    co_return Result<void>{};
+  };
+  return first().run_on<Result<void>>(std::move(once));
 }
 
 Result<void> Server::Impl::start_broker(std::uint64_t descriptors) {

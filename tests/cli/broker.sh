@@ -45,6 +45,9 @@ exits 1 "a locked data directory" "$t" server --data data --listen 127.0.0.1:0 -
 holds "has its code and fix" "error E5305:" "$work/err"
 exits 1 "a port in use" "$t" server --data d3 --listen "$TAILRACE_SERVERS" --http-listen 127.0.0.1:0
 holds "has its code" "error E5401:" "$work/err"
+same "nothing is left of the attempt" none "$([ -e d3 ] || echo none)"
+exits 5 "too few descriptors" bash -c 'ulimit -n 24; exec "$0" server --data d4 --listen 127.0.0.1:0 --http-listen 127.0.0.1:0' "$t"
+holds "has its code, and how many it needs" "need 192" "$work/err"
 echo x >plain
 exits 2 "a data directory that is a file" "$t" server --data plain --listen 127.0.0.1:0 --http-listen 127.0.0.1:0
 holds "is called that" "not a directory" "$work/err"

@@ -207,7 +207,7 @@ publisher=$!
 exec 7>held
 echo one >&7
 eventually "acknowledged before the silence" 5 grep -q '"line":1,' receipts
-kill -STOP "$broker"
+silence
 echo two >&7
 wait $publisher
 same "no answer: the outcome is unknown" 8 $?
@@ -221,7 +221,7 @@ yes "$(head -c 500 /dev/zero | tr '\0' x)" | "$t" pub silent --timeout 20s -q 2>
 publisher=$!
 kill -CONT "$broker"
 sleep 1
-kill -STOP "$broker"
+silence
 resident() { awk '/VmRSS/ { print $2 }' "/proc/$publisher/status"; }
 sleep 1.5
 before=$(resident)

@@ -44,6 +44,16 @@ stop_broker() {
   return $status
 }
 
+# The broker stops where it is. A signal takes its time until the last thread has it.
+silence() {
+  kill -STOP "$broker"
+  for _ in $(seq 400); do
+    grep -L '^State:.T' /proc/"$broker"/task/*/status 2>/dev/null | grep -q . || return 0
+    sleep 0.01
+  done
+  echo "the broker does not stop"; exit 1
+}
+
 pass() { checks=$((checks + 1)); echo "ok    $*"; }
 fail() { checks=$((checks + 1)); failures=$((failures + 1)); echo "FAIL  $*"; }
 # exits N CLAIM COMMAND...: output in $work/out, errors in $work/err
