@@ -11,6 +11,7 @@ Error error_of(std::int64_t result, std::string what) {
   if (number == EMFILE || number == ENFILE) code = Errc::descriptors_exhausted;
   if (number == ENOENT) code = Errc::not_found;
   if (number == EEXIST) code = Errc::exists;
+  if (number == EISDIR) code = Errc::corrupt;  // a directory where a file belongs: no device's fault, and no retry helps
   char text[128] = {};
   return {code, what + ": " + ::strerror_r(number, text, sizeof text)};
 }

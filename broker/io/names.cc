@@ -73,6 +73,12 @@ Result<int> open(const std::string& path, OpenOptions options) {
     }
   }
   if (fd < 0) return failed("open", path);
+  // For reading a directory can be opened like a file.
+  struct stat status{};
+  if (::fstat(fd, &status) == 0 && S_ISDIR(status.st_mode)) {
+    ::close(fd);
+    return std::unexpected(error_of(-EISDIR, fmt::format("open {}", path)));
+  }
   return fd;
 }
 

@@ -77,7 +77,7 @@ class DataDirectoryImpl final : public DataDirectory {
     bool foreign = false;
     for (const io::DirectoryEntry& e : entries) {
       named |= e.name == "node.toml";
-      clean_ |= e.name == "clean";
+      clean_ |= e.name == "clean" && !e.is_directory;
       // What a crash inside the very first start leaves; anything else was here before us.
       foreign |= e.name != "node.toml" && e.name != "node.toml.tmp" && e.name != "lost+found";
     }
@@ -99,6 +99,11 @@ class DataDirectoryImpl final : public DataDirectory {
   Task<Result<void>> mark_dirty() override {
     if (dirty_) co_return Result<void>{};
     auto gone = co_await runtime_.files.remove(path_ + "/clean");
+    if (!gone && gone.error().code == Errc::corrupt) {
+      log_warn("data_directory.clean_mark", "{}/clean is a directory where a file belongs; it is removed", path_);
+      gone = co_await runtime_.files.remove_directory(path_ + "/clean");
+      if (!gone) co_return fail(Errc::corrupt, path_ + "/clean is a directory with something in it, where a file of ours belongs: move it away");
+    }
     if (!gone && gone.error().code != Errc::not_found) co_return gone;
     TAILRACE_CO_TRY_VOID(co_await runtime_.files.sync_directory(path_));
     dirty_ = true;

@@ -36,7 +36,8 @@ class DirectoryCheck {
     for (const io::DirectoryEntry& e : entries) {
       named |= e.name == "node.toml";
       topics |= e.name == "topics";
-      facts_.clean_mark |= e.name == "clean";
+      facts_.clean_mark |= e.name == "clean" && !e.is_directory;
+      if (e.name == "clean" && e.is_directory) report_.damage(facts_.root + "/clean", 0, 0, "a directory where a file belongs");
       if (auto k = shard_number(e.name)) shards_.push_back(*k);
     }
     std::ranges::sort(shards_);

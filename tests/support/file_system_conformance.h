@@ -85,6 +85,12 @@ inline Task<void> opens_as_asked(io::FileSystem& files, std::string root) {
   auto again = co_await files.open(path, {.create = true, .write = true});
   TAILRACE_CO_ASSERT(again);
   EXPECT_EQ((*again)->size().value_or(99), 0u);
+  // A directory is no file, however it is opened, and that is not the device's fault.
+  EXPECT_TRUE(co_await files.make_directory(root + "/folder"));
+  for (bool write : {false, true}) {
+    for (bool direct : {false, true}) EXPECT_EQ(code_of(co_await files.open(root + "/folder", {.write = write, .direct = direct})), Errc::corrupt);
+  }
+  EXPECT_EQ(code_of(co_await files.remove(root + "/folder")), Errc::corrupt);
 }
 
 // What was written is read back, here and through a second handle, with and without durability, direct or not.

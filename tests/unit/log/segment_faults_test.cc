@@ -168,5 +168,55 @@ TEST(Readers, AreToldWhenTheStartOrThePartitionMovesUnderThem) {
   for (Errc code : answers) EXPECT_EQ(code, Errc::no_such_partition);
 }
 
+// A directory under the name of a file that can be made anew is no reason to stop: the start said "I/O error" for ever.
+TEST(DirectoryForAFile, TheCleanMarkAndASnapshotAreDoneWithout) {
+  LogWorld w{31};
+  ASSERT_TRUE(w.start());
+  PartitionId id = partition_id(1);
+  PartitionOptions small_segments{.segment_bytes_max = 16 * limits::kKiB};
+  auto p = w.create(id, small_segments);
+  for (int i = 0; i < 60; ++i) w.publish(*p, std::string(900, 'x'));
+  w.loop().run_for(std::chrono::seconds{5});
+  w.close();
+  sim::DiskImage image = w.disk().visible_image();
+  std::vector<std::string> snapshots = image.paths(".snap");
+  ASSERT_FALSE(snapshots.empty());
+  for (const std::string& path : snapshots) {
+    image.remove(path);
+    image.directories.insert(path);
+  }
+  image.files.erase("/data/clean");
+  image.directories.insert("/data/clean");
+  w.boot(std::move(image));
+  ASSERT_TRUE(w.start());
+  auto directory_open = w.open(id, small_segments);
+  ASSERT_TRUE(directory_open);
+  EXPECT_EQ(directory_open->stats().damage, "");
+  auto all = w.read_all(*directory_open, Offset{0});
+  ASSERT_TRUE(all) << all.error().detail;
+  EXPECT_EQ(all->size(), 60U);
+}
+
+TEST(DirectoryForAFile, ACleanMarkWithSomethingInItIsNamed) {
+  for (bool empty : {true, false}) {
+    sim::SimMachine m{3};
+    auto mark = [&]() -> Task<Result<void>> {
+      TAILRACE_CO_TRY_VOID(co_await m.runtime.files.make_directory("/data"));
+      { TAILRACE_CO_TRY(auto first, co_await DataDirectory::open(m.runtime, "/data", 1)); }
+      TAILRACE_CO_TRY_VOID(co_await m.runtime.files.make_directory("/data/clean"));
+      if (!empty) TAILRACE_CO_TRY_VOID(co_await m.runtime.files.make_directory("/data/clean/mine"));
+      TAILRACE_CO_TRY(auto again, co_await DataDirectory::open(m.runtime, "/data", 1));
+      EXPECT_FALSE(again->was_clean());
+      co_return co_await again->mark_dirty();
+    };
+    auto done = m.loop.run(mark());
+    ASSERT_TRUE(done);
+    EXPECT_EQ(done->has_value(), empty);
+    if (*done) continue;
+    EXPECT_EQ(done->error().code, Errc::corrupt);
+    EXPECT_NE(done->error().detail.find("/data/clean"), std::string::npos) << done->error().detail;
+  }
+}
+
 }  // namespace
 }  // namespace tailrace::broker::log

@@ -194,6 +194,21 @@ TEST(Verify, AFlippedBitIsFoundInEveryKindOfFile) {
   EXPECT_GT(places.size(), 100U);
 }
 
+// A directory under a file's name is damage, whatever the file was for.
+TEST(Verify, ADirectoryWhereAFileBelongsIsFound) {
+  const DiskImage good = stored();
+  std::vector<std::string> paths{std::string{kRoot} + "/clean", files_of(good, "/topics/", ".snap").back(), files_of(good, "/topics/", ".idx").back(),
+                                 files_of(good, "/topics/", ".log").back()};
+  for (const std::string& path : paths) {
+    DiskImage image = good;
+    image.remove(path);
+    image.directories.insert(path);
+    Verified v = verify(image);
+    EXPECT_GT(v.counts.damaged, 0U) << path;
+    EXPECT_GT(v.lines.with(path), 0U);
+  }
+}
+
 // Frames that the checkpoint proves durable are not a torn tail when they break.
 TEST(Verify, ABrokenFrameThatWasDurableIsDamageAndAnUnprovenOneATornTail) {
   DiskImage image = stored();
