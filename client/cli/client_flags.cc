@@ -138,7 +138,7 @@ void add_tail(CLI::App& root, AllFlags& flags) {
   tail->add_flag("-F,--follow", f.follow, "Wait for new records at the end, for ever, also for a broker that is gone");
   add_number(*tail, "-p,--partition", f.partitions, 0, kPartitionsMax - 1, "Only this partition, repeatable");
   tail->add_option("--key", f.key, "Only records with exactly this key")->type_name("KEY");
-  add_choice(*tail, "--out-of-range", f.out_of_range, {"error", "start", "end"}, "Where to read when the offset is not there; default: an error");
+  add_choice(*tail, "--out-of-range", f.out_of_range, {"error", "start", "end"}, "Where to read when the offset is not there; default: an error for --from OFFSET, otherwise start");
   tail->add_flag("--no-value", f.no_value, "Leave values out");
   tail->add_flag("--fail-empty", f.fail_empty, "Exit code 3 when there was no record");
   add_common_flags(*tail, flags, Talks::to_a_broker, {Format::table, Format::jsonl, Format::raw});

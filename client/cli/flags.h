@@ -66,7 +66,7 @@ struct TailFlags {
   bool follow = false;
   std::vector<std::int32_t> partitions;
   std::optional<std::string> key;
-  std::string out_of_range = "error";
+  std::string out_of_range;  // empty: an error where an offset was named, otherwise the start
   bool no_value = false;
   bool fail_empty = false;
 };

@@ -130,6 +130,14 @@ Outcome<Ended> read(Session& session, const std::string& topic, const ConsumerOp
   if (!consumer) return std::unexpected(session.failure(consumer.error(), topic));
   std::uint64_t seen = 0;
   auto ended = Ended::range;
+  // What is deleted while it is read, or was given up as damaged, is stepped over: with a word.
+  std::map<std::int32_t, std::int64_t> expected;
+  auto follow = expected.end();
+  auto note_gap = [&](const Message& message) {
+    if (follow == expected.end() || follow->first != message.partition) follow = expected.try_emplace(message.partition, message.offset).first;
+    if (message.offset > follow->second) context.warn(fmt::format("{}[{}]: offsets {} to {} are not there any more", topic, message.partition, follow->second, message.offset - 1));
+    follow->second = message.offset + 1;
+  };
   for (;;) {
     if (interrupt::requested()) {
       ended = Ended::interrupted;
@@ -140,6 +148,7 @@ Outcome<Ended> read(Session& session, const std::string& topic, const ConsumerOp
     bool enough = false;
     for (const auto& message : *messages) {
       ++seen;
+      note_gap(message);
       if (!visit(message)) {
         enough = true;
         break;

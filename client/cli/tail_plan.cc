@@ -29,7 +29,9 @@ Outcome<TailRequest> tail_request(const TailFlags& flags, bool stdout_is_termina
   const bool from_end = std::holds_alternative<AtEnd>(request.from);
   request.follow = flags.follow || (from_end && !request.until) || (stdout_is_terminal && !request.until && flags.count == 0);
   request.by_default = !request.follow && !request.until;
-  request.out_of_range = flags.out_of_range == "start" ? OutOfRange::earliest : flags.out_of_range == "end" ? OutOfRange::latest : OutOfRange::error;
+  // A place named by number is there or it is not. The start, the end and a time are wherever they are by now.
+  const bool named = std::holds_alternative<AtOffset>(request.from) || flags.out_of_range == "error";
+  request.out_of_range = flags.out_of_range == "end" ? OutOfRange::latest : named && flags.out_of_range != "start" ? OutOfRange::error : OutOfRange::earliest;
   return request;
 }
 

@@ -82,6 +82,23 @@ TEST(TailPlan, OutOfRangeSaysTheRangeOrFollowsThePolicy) {
   EXPECT_TRUE(tail_plan("t", request("100", {}, {0}), kTwo, {}, {}));
 }
 
+// A purge between the look at the bounds and the subscription ended `tail --from start` with an error about an offset nobody had named.
+TEST(TailRequest, OnlyAnOffsetThatWasNamedMustBeThere) {
+  auto policy = [](const std::string& from, const std::string& flag) {
+    TailFlags flags;
+    flags.from = from;
+    flags.out_of_range = flag;
+    return tail_request(flags, false, kNow).value().out_of_range;
+  };
+  for (const char* from : {"", "start", "end", "-10", "-1h", "2026-01-01"}) {
+    EXPECT_EQ(policy(from, ""), OutOfRange::earliest) << from;
+    EXPECT_EQ(policy(from, "error"), OutOfRange::error) << from;
+    EXPECT_EQ(policy(from, "end"), OutOfRange::latest) << from;
+  }
+  EXPECT_EQ(policy("5", ""), OutOfRange::error);
+  EXPECT_EQ(policy("5", "start"), OutOfRange::earliest);
+}
+
 TEST(TailPlan, TimesBecomeOffsetsOfEachPartition) {
   auto plan = tail_plan("t", request("-1h", "-1m"), kTwo, {{0, 40}, {1, 45}}, {{0, 60}, {1, 44}}).value();
   EXPECT_EQ(plan.ranges[0].from, 40);
