@@ -37,7 +37,7 @@ class Dump {
       : runtime_{runtime}, report_{report}, path_{std::move(path)} {}
 
   Task<Result<void>> run() {
-    TAILRACE_CO_TRY(FileWindow file, co_await FileWindow::open(runtime_, path_));
+    TAILRACE_CO_TRY(FileWindow file, co_await FileWindow::open(runtime_, report_.reads, path_));
     ++report_.counts.files;
     report_.counts.bytes = file.size();
     Bytes front = co_await file.at(0, limits::kWalBlock);
@@ -351,7 +351,9 @@ class Dump {
 Task<Result<VerifyCounts>> dump_file(io::Runtime& runtime, std::string path, LineSink& sink) {
   OfflineReport report{sink};
   Dump dump{runtime, report, std::move(path)};
-  TAILRACE_CO_TRY_VOID(co_await dump.run());
+  auto done = co_await dump.run();
+  co_await report.reads.drain();
+  if (!done) co_return std::unexpected(std::move(done.error()));
   co_return report.counts;
 }
 

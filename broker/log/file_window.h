@@ -1,13 +1,17 @@
 #pragma once
-/// A file of any size through one buffer, front to back. For the offline tools: what the device refuses to read is noted,
-/// reads as zeros, and the reading goes on.
+/// A file of any size through one window, front to back, with several reads in flight ahead of it. For the offline tools: what
+/// the device refuses to read is noted, reads as zeros, and the reading goes on.
+/// Memory   the window and kDepth chunks, 1 MiB each; a file read here and there has one chunk in flight.
 #include <algorithm>
+#include <deque>
 #include <memory>
 #include <utility>
 #include <vector>
 
 #include "base/buffer.h"
 #include "base/crc32c.h"
+#include "base/notifier.h"
+#include "base/task.h"
 #include "io/runtime.h"
 #include "model/limits.h"
 
@@ -16,9 +20,11 @@ namespace tailrace::broker::log {
 class FileWindow {
  public:
   static constexpr std::size_t kWantMax = limits::kMiB;
+  static constexpr std::size_t kDepth = 8;  // chunks asked for; a disk is near its speed with that many reads in flight
 
-  /// Errors: not_found, descriptors_exhausted, io_error.
-  static Task<Result<FileWindow>> open(io::Runtime& runtime, std::string path);
+  /// `reads` runs what is in flight, also when the window is gone: its owner drains it.
+  /// Errors: not_found, descriptors_exhausted, corrupt (a directory), io_error.
+  static Task<Result<FileWindow>> open(io::Runtime& runtime, TaskScope& reads, std::string path);
 
   [[nodiscard]] const std::string& path() const { return path_; }
   [[nodiscard]] std::uint64_t size() const { return size_; }
@@ -62,18 +68,35 @@ class FileWindow {
   }
 
  private:
-  FileWindow(std::string path, std::unique_ptr<io::File> file, std::uint64_t size)
-      : path_{std::move(path)}, file_{std::move(file)}, size_{size}, buffer_{Buffer::allocate(kBufferBytes, io::kDirectAlignment)} {}
+  struct Chunk {
+    explicit Chunk(Executor& executor) : loaded{executor} {}
+    std::uint64_t from = 0;
+    std::size_t length = 0;
+    Buffer bytes{};
+    bool loading = true;
+    bool refused = false;
+    Notifier loaded;
+  };
+  FileWindow(io::Runtime& runtime, TaskScope& reads, std::string path, std::shared_ptr<io::File> file, std::uint64_t size)
+      : executor_{&runtime.executor}, reads_{&reads}, path_{std::move(path)}, file_{std::move(file)}, size_{size} {}
+  static Task<void> fetch(std::shared_ptr<io::File> file, std::shared_ptr<Chunk> chunk);
   Task<void> load(std::uint64_t position);
+  void ask(std::uint64_t first);
+  Task<void> block_by_block(std::uint64_t from, std::uint64_t to);
   void note_refused(std::uint64_t from, std::uint64_t to);
 
   static constexpr std::size_t kBufferBytes = kWantMax + io::kDirectAlignment;
   static constexpr std::size_t kRefusedMax = 4'096;
 
+  Executor* executor_;
+  TaskScope* reads_;
   std::string path_;
-  std::unique_ptr<io::File> file_;
+  std::shared_ptr<io::File> file_;
   std::uint64_t size_;
-  Buffer buffer_;
+  std::deque<std::shared_ptr<Chunk>> chunks_{};  // ascending, without gaps
+  std::size_t depth_ = 1;                        // of chunks asked for: doubles while the file is read in order
+  std::vector<Buffer> spare_{};
+  Buffer buffer_{};
   std::uint64_t from_ = 0;
   std::size_t length_ = 0;
   std::vector<std::pair<std::uint64_t, std::uint64_t>> unreadable_{};

@@ -1,8 +1,9 @@
 #pragma once
-/// What the offline tools say, on its way to the sink: lines are made here, and counted.
+/// What the offline tools say, on its way to the sink: lines are made here, and counted. And the reads they have in flight.
 #include <string>
 #include <string_view>
 
+#include "base/task.h"
 #include "log/json_line.h"
 #include "log/verify.h"
 
@@ -13,7 +14,18 @@ class OfflineReport {
   explicit OfflineReport(LineSink& sink) : sink_{sink} {}
 
   VerifyCounts counts{};
+  TaskScope reads{};  // of files' windows; drained by who made the report
+  std::uint64_t bytes_expected = 0;  // roughly; 0: not known
 
+  /// So many bytes were checked.
+  void checked(std::uint64_t bytes) {
+    counts.bytes += bytes;
+    unsaid_ += bytes;
+    if (unsaid_ < kStep) return;
+    unsaid_ = 0;
+    sink_.progress(counts, bytes_expected);
+  }
+  [[nodiscard]] bool wants_progress() const { return sink_.wants_progress(); }
   void entry(JsonLine line) { sink_.line(line.finish()); }
   void note(const std::string& file, std::uint64_t position, std::uint64_t bytes, std::string_view what) {
     ++counts.notes;
@@ -34,7 +46,10 @@ class OfflineReport {
     line.text("file", file).number("position", position).number("bytes", bytes).text(name, what);
     sink_.line(line.finish());
   }
+  static constexpr std::uint64_t kStep = 4 << 20;
+
   LineSink& sink_;
+  std::uint64_t unsaid_ = 0;
 };
 
 /// `key = value` of the small text files; empty: the key is not there.

@@ -62,6 +62,7 @@ class DirectoryCheck {
         else if (!p.removed && !at->second.removed) report_.damage(shard_folder(facts_.root, ShardIndex{k}), 0, 0, "two places claim partition " + partition_folder("", p.state.id));
       }
     }
+    if (topics && report_.wants_progress()) report_.bytes_expected = report_.counts.bytes + co_await segment_bytes();
     co_return co_await topics_tree(topics, known);
   }
 
@@ -129,6 +130,21 @@ class DirectoryCheck {
     // Folders of an earlier, larger count are empty; what is in them is not read by a start.
     std::erase_if(shards_, [&](std::uint32_t k) { return k >= count; });
     co_return Result<void>{};
+  }
+
+  /// As the file system has them: what is allocated ahead is in it. Whatever cannot be listed is reported later.
+  Task<std::uint64_t> segment_bytes() {
+    std::uint64_t bytes = 0;
+    auto topics = co_await runtime_.files.list(topics_folder(facts_.root));
+    for (std::size_t t = 0; topics && t < topics->size(); ++t) {
+      std::string topic = topics_folder(facts_.root) + "/" + (*topics)[t].name;
+      auto partitions = co_await runtime_.files.list(topic);
+      for (std::size_t p = 0; partitions && p < partitions->size(); ++p) {
+        auto files = co_await runtime_.files.list(topic + "/" + (*partitions)[p].name);
+        for (std::size_t f = 0; files && f < files->size(); ++f) bytes += parse_segment_name((*files)[f].name, "log") ? (*files)[f].size : 0;
+      }
+    }
+    co_return bytes;
   }
 
   Task<Result<void>> topics_tree(bool there, std::map<PartitionId, KnownPartition>& known) {
@@ -205,7 +221,9 @@ Task<Result<VerifyCounts>> verify_directory(io::Runtime& runtime, std::string pa
   TAILRACE_CO_TRY(auto lock, co_await runtime.files.lock(path));
   OfflineReport report{sink};
   DirectoryCheck check{runtime, report, std::move(path)};
-  TAILRACE_CO_TRY_VOID(co_await check.run());
+  auto done = co_await check.run();
+  co_await report.reads.drain();
+  if (!done) co_return std::unexpected(std::move(done.error()));
   co_return report.counts;
 }
 

@@ -1,7 +1,7 @@
 #pragma once
 /// Offline tools: re-check a whole data directory, print any file of ours. Both only read, and both go on past damage.
 /// Spec     docs/storage-format.md; they judge by it what recovery would judge, and never repair.
-/// Memory   windows of 1 MiB over WAL files and segments; indexes, snapshots and checkpoints whole, within their own limits.
+/// Memory   windows of 1 MiB, with 8 reads of 1 MiB ahead, over WAL files and segments; indexes, snapshots and checkpoints whole, within their own limits.
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -12,10 +12,14 @@ namespace tailrace::broker::log {
 
 /// Receives one JSON object per line, without the newline. Damage has "kind":"damage" and says what under "damage"; what is
 /// unusual and no loss (a torn tail, a leftover of a crash) has "kind":"note"; both carry file, position and bytes.
+struct VerifyCounts;
 class LineSink {
  public:
   virtual ~LineSink() = default;
   virtual void line(std::string_view json) = 0;
+  /// How far it is, now and then. `bytes_expected`: of all files, roughly; 0: not known, or nobody wants to know.
+  virtual void progress(const VerifyCounts& /*so_far*/, std::uint64_t /*bytes_expected*/) {}
+  [[nodiscard]] virtual bool wants_progress() const { return false; }
 };
 
 struct VerifyCounts {

@@ -8,6 +8,7 @@
 #include "log/segment_files.h"
 #include "log/segment_index.h"
 #include "log/segment_walk.h"
+#include "log/term_history.h"
 #include "log/verify_parts.h"
 
 namespace tailrace::broker::log {
@@ -195,7 +196,7 @@ class PartitionCheck {
   Task<Result<void>> segment(Named s, std::optional<Offset> next, bool is_active, Offset log_start) {
     std::string path = segment_path(folder_, s.base, "log");
     ++report_.counts.files;
-    auto file = co_await FileWindow::open(runtime_, path);
+    auto file = co_await FileWindow::open(runtime_, report_.reads, path);
     if (!file && file.error().code == Errc::descriptors_exhausted) co_return std::unexpected(file.error());
     if (!file) {
       report_.damage(path, 0, s.size, file.error().detail);
@@ -241,6 +242,10 @@ class PartitionCheck {
         report_.damage(path, item.position, item.bytes, fmt::format("offsets {} to {}: {}", item.header.base_offset.value(), item.header.last_offset().value(), item.what));
         if (index) index->give_up();
       }
+      if (known_ && !epoch_fits(known_->state.terms, item.header.base_offset, item.header.leader_epoch)) {
+        report_.damage(path, item.position, item.bytes,
+                       fmt::format("offset {}: leader epoch {}, which is not that of the history", item.header.base_offset.value(), item.header.leader_epoch.value()));
+      }
       digest = batch_digest(item.header, digest);
       if (batches == 0 && is_active && known_ && known_->state.first_digest.value_or(digest) != digest) {
         report_.damage(path, item.position, end, "begins with another batch than was written there: another partition's segment, or an older one");
@@ -248,7 +253,7 @@ class PartitionCheck {
       ++batches;
       ++report_.counts.batches;
       report_.counts.records += static_cast<std::uint64_t>(std::max(item.header.record_count, 0));
-      report_.counts.bytes += item.bytes;
+      report_.checked(item.bytes);
       good_to = item.position + item.bytes;
       reached = item.header.next_offset();
     }

@@ -98,7 +98,7 @@ class ShardCheck {
         continue;
       }
       ++report_.counts.files;
-      auto file = co_await FileWindow::open(runtime_, slot.path);
+      auto file = co_await FileWindow::open(runtime_, report_.reads, slot.path);
       if (!file && file.error().code == Errc::descriptors_exhausted) co_return std::unexpected(file.error());
       if (!file) {
         report_.damage(slot.path, 0, e.size, file.error().detail);
@@ -149,7 +149,7 @@ class ShardCheck {
       expected = h.sequence + 1;
       if (i > 0 && h.previous_end != 0 && h.first_frame > 0) proven_ = std::max(proven_, h.first_frame - 1);
       std::uint64_t known_end = i + 1 < live.size() ? live[i + 1]->headers.header.previous_end : 0;
-      auto file = co_await FileWindow::open(runtime_, slot.path);
+      auto file = co_await FileWindow::open(runtime_, report_.reads, slot.path);
       if (!file) {
         report_.damage(slot.path, 0, slot.size, file.error().detail);
         continue;
@@ -171,7 +171,7 @@ class ShardCheck {
         open_end_.reset();
         ++slot.frames;
         ++report_.counts.frames;
-        report_.counts.bytes += item.bytes;
+        report_.checked(item.bytes);
         proven_ = std::max(proven_, item.header.durable_up_to());
         if (!is_known(item.header.type)) {
           co_return fail(Errc::newer_format, fmt::format("{} position {}: frame type {}", slot.path, item.position, static_cast<int>(item.header.type)));

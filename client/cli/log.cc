@@ -19,7 +19,16 @@ constexpr std::chrono::hours kNoHurry{24 * 7};  // a large data directory takes 
 /// The log room's lines, as JSON with a schema or, of a check for people, only the damage, as a sentence.
 class Lines final : public log_ns::LineSink {
  public:
-  Lines(Context& context, Format format, std::string_view schema) : context_(context), schema_(schema), format_(format) {}
+  Lines(Context& context, Format format, std::string_view schema)
+      : context_(context), schema_(schema), format_(format),
+        // A bar between the lines of a terminal would only disturb.
+        progress_{context.terminal.stderr_is_terminal && !context.flags.quiet && (format == Format::table || !context.terminal.stdout_is_terminal), "checking", context.terminal.columns},
+        wants_progress_{context.terminal.stderr_is_terminal && !context.flags.quiet} {}
+  void progress(const log_ns::VerifyCounts& so_far, std::uint64_t bytes_expected) override {
+    progress_.update(so_far.bytes, bytes_expected, so_far.damaged == 0 ? human_bytes(so_far.bytes) : fmt::format("{}, DAMAGED in {}", human_bytes(so_far.bytes), counted(so_far.damaged, "place")));
+  }
+  void clear_progress() { progress_.clear(); }
+  [[nodiscard]] bool wants_progress() const override { return wants_progress_; }
   void line(std::string_view json) override {
     if (format_ == Format::table) return damage(json);
     context_.out.write(fmt::format("{{\"schema\":\"{}\",", schema_));
@@ -31,6 +40,7 @@ class Lines final : public log_ns::LineSink {
   void damage(std::string_view json) {
     const auto found = nlohmann::json::parse(json, nullptr, false);
     if (!found.is_object() || !found.contains("damage")) return;
+    progress_.clear();
     const auto bytes = found.value("bytes", std::uint64_t{0});
     const auto place = bytes == 0 ? std::string{} : fmt::format(" at {}, {} B", found.value("position", std::uint64_t{0}), bytes);
     context_.out.write(fmt::format("DAMAGE  {}{}: {}\n", printable(found.value("file", std::string{})), place, printable(found.value("damage", std::string{}))));
@@ -40,6 +50,8 @@ class Lines final : public log_ns::LineSink {
   Context& context_;
   std::string_view schema_;
   Format format_;
+  Progress progress_;
+  bool wants_progress_;
 };
 
 /// The broker's error: its own sentence, and the particulars behind it.
@@ -67,6 +79,7 @@ Outcome<int> log_verify(Context& context, const LogFlags& flags) {
   const auto format = context.format(Format::table);
   Lines lines{context, format, "tailrace.verify_fact.v1"};
   auto counts = on_a_shard([&](broker::io::Runtime& runtime) { return log_ns::verify_directory(runtime, flags.path, lines); });
+  lines.clear_progress();
   if (!counts) {
     auto failure = counts.error();
     if (failure.code == Errc::data_directory_locked) failure.hint = "Files can only be checked at rest: stop the broker first, or check a copy";

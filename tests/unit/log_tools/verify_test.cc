@@ -209,6 +209,60 @@ TEST(Verify, ADirectoryWhereAFileBelongsIsFound) {
   }
 }
 
+// The epoch lies outside a batch's checksum. One that is too high goes with all that its neighbours say, and not with the history.
+TEST(Verify, AnEpochThatIsNotTheHistorysIsFound) {
+  DiskImage image = stored();
+  std::string active = files_of(image, "/topics/", ".log").back();
+  std::vector<std::byte> bytes = image.file(active).bytes();
+  std::size_t last = 0;
+  for (std::size_t at = 0; at < bytes.size();) {
+    auto header = read_batch_header(Bytes{bytes}.subspan(at), 1 << 20);
+    if (!header) break;
+    last = at;
+    at += header->total_bytes();
+  }
+  ASSERT_GT(last, 0U);
+  image.flip_bit(active, last + batch_layout::kLeaderEpoch + 3, 2);
+  Verified v = verify(image);
+  EXPECT_GT(v.counts.damaged, 0U);
+  EXPECT_EQ(v.lines.with("not that of the history"), 1U) << v.lines.text();
+}
+
+// A file longer than what is read ahead, judged to its last record; and what is under way at its end does not outlive the check.
+TEST(Verify, AFileLongerThanTheReadAheadIsReadToItsEnd) {
+  sim::SimMachine m{17};
+  auto write = [&]() -> Task<Result<void>> {
+    TAILRACE_CO_TRY(auto directory, co_await DataDirectory::open(m.runtime, std::string{kRoot}, 1));
+    ShardLogOptions options{.data_directory = std::string{kRoot}, .directory_id = directory->identity().directory_id, .wal_file_bytes = 4 * limits::kMiB, .wal_files = 3};
+    TAILRACE_CO_TRY(auto log, co_await ShardLog::open(m.runtime, options));
+    TAILRACE_CO_TRY(auto partition, co_await log->create(kOrders, PartitionOptions{.segment_bytes_max = 64 * limits::kMiB}));
+    for (int i = 0; i < 24; ++i) {
+      Slice batch = batch_of(std::string(350'000, static_cast<char>('a' + i)), 1, 1'700'000'000'000 + i, i);
+      auto header = read_batch_header(batch.bytes(), batch.length);
+      TAILRACE_CO_TRY(Appended appended, partition->append(std::move(batch), *header, m.loop.wall()));
+      TAILRACE_CO_TRY_VOID(co_await partition->committed(appended.next_offset));
+    }
+    co_await log->close();
+    co_return Result<void>{};
+  };
+  auto done = m.loop.run(write());
+  ASSERT_TRUE(done && *done);
+  DiskImage image = m.disk.visible_image();
+  std::string path = files_of(image, "/topics/", ".log").front();
+  ASSERT_GT(image.file(path).size(), 12 * limits::kMiB);
+  Verified v = verify(image);
+  EXPECT_EQ(v.counts.damaged, 0U) << v.lines.text();
+  EXPECT_EQ(v.counts.records, 24U);
+  DiskImage flipped = image;
+  flipped.flip_bit(path, 14 * limits::kMiB, 1);
+  EXPECT_EQ(verify(flipped).counts.damaged, 1U);
+  DiskImage refused = image;
+  refused.make_unreadable(path, 11 * limits::kMiB / 512);
+  v = verify(refused);
+  EXPECT_EQ(v.counts.damaged, 1U) << v.lines.text();
+  EXPECT_EQ(v.lines.with("the device refused to read"), 1U) << v.lines.text();
+}
+
 // Frames that the checkpoint proves durable are not a torn tail when they break.
 TEST(Verify, ABrokenFrameThatWasDurableIsDamageAndAnUnprovenOneATornTail) {
   DiskImage image = stored();
