@@ -7,6 +7,11 @@
 #include "log/shard_log_impl.h"
 
 namespace tailrace::broker::log {
+namespace {
+
+constexpr Duration kCloseFlush = std::chrono::seconds{3};  // of shutdown.deadline's 10 s
+
+}  // namespace
 
 void LatencyHistogram::record(Duration d) {
   auto us = static_cast<std::uint64_t>(std::max<std::int64_t>(std::chrono::duration_cast<std::chrono::microseconds>(d).count(), 0));
@@ -106,7 +111,8 @@ Task<Result<void>> ShardLogImpl::start() {
 
 /// Every slot holds frames that are still needed, and none may be written before one is free: all goes to the segments.
 Task<Result<void>> ShardLogImpl::free_a_slot_before_start() {
-  TAILRACE_CO_TRY_VOID(co_await flush_everything());
+  auto flushed = co_await flush_everything();
+  if (!flushed) co_return std::unexpected(flushed.error());
   TAILRACE_CO_TRY_VOID(co_await write_checkpoints(false));
   files_.free_before(files_.next_sequence());
   co_return Result<void>{};
@@ -282,7 +288,8 @@ Task<void> ShardLogImpl::close() {
   closing_ = true;
   pressure_.notify_all();
   if (!failed() && started_) {
-    auto flushed = co_await flush_everything();
+    // Ten thousand tails take longer than anybody waits for a stop. What is not in segments by then is in the WAL.
+    auto flushed = co_await flush_everything(runtime_.clock.now() + kCloseFlush);
     if (!flushed) log_warn("shard.not_flushed", "shard {}: {}; the next start replays the WAL", options_.shard.value(), flushed.error().detail);
     if (!flushed && !failed()) on_failed(flushed.error());  // whoever still waits for the WAL must not wait for ever
     do {  // upkeep may add frames, and frames may need upkeep: until neither is left
@@ -291,7 +298,8 @@ Task<void> ShardLogImpl::close() {
     } while (!failed() && wal_.durable() != wal_.last_appended());
     stopping_ = true;  // no upkeep from here on: it would add frames behind the checkpoint
     if (!failed()) {
-      auto written = co_await write_checkpoints(flushed.has_value());
+      if (flushed && !*flushed) log_info("shard.left_in_wal", "shard {}: not all is in segments; the next start reads the WAL", options_.shard.value());
+      auto written = co_await write_checkpoints(flushed && *flushed);
       if (!written) log_warn("shard.no_checkpoint", "shard {}: {}", options_.shard.value(), written.error().detail);
     }
   }

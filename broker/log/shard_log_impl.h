@@ -84,8 +84,11 @@ class ShardLogImpl final : public ShardLog {
   Task<Result<void>> prepare_next();
   Task<Result<void>> recycle_oldest();
   Task<Result<void>> settle_all(std::uint64_t boundary);
-  Task<void> settle_lane(std::vector<PartitionLogPtr>& list, std::size_t& next, std::uint64_t boundary, Result<void>& result);
-  Task<Result<void>> flush_everything();
+  using PartitionWork = std::function<Task<Result<void>>(PartitionLog&)>;
+  /// A few at a time; the first error ends it. False: `until` came first.
+  Task<Result<bool>> on_each(std::vector<PartitionLogPtr> list, PartitionWork work, std::optional<Instant> until = {});
+  /// All that is in the WAL alone goes to segments. False: `until` came first, and the rest stays in the WAL.
+  Task<Result<bool>> flush_everything(std::optional<Instant> until = {});
   [[nodiscard]] Checkpoint capture(bool clean) const;
   Task<Result<void>> write_checkpoints(bool clean);
   Task<void> flush_one(PartitionLogPtr partition);

@@ -166,30 +166,39 @@ Task<Result<void>> ShardLogImpl::settle_all(std::uint64_t boundary) {
     auto needed = entry.partition->needed_frame();
     if (needed && *needed < boundary) list.push_back(entry.partition);
   }
-  Result<void> result{};
+  auto settle = [boundary](PartitionLog& partition) { return partition.settle(boundary); };
+  auto settled = co_await on_each(std::move(list), settle);
+  if (!settled) co_return std::unexpected(settled.error());
+  co_return Result<void>{};
+}
+
+Task<Result<bool>> ShardLogImpl::on_each(std::vector<PartitionLogPtr> list, PartitionWork work, std::optional<Instant> until) {
+  Result<bool> result = true;
   std::size_t next = 0;
-  {
-    TaskScope lanes;
-    for (std::size_t i = 0; i < std::min(kSettleLanes, list.size()); ++i) lanes.spawn(settle_lane(list, next, boundary, result));
-    co_await lanes.drain();
-  }
+  auto lane = [&]() -> Task<void> {
+    while (next < list.size() && result && *result) {
+      if (until && runtime_.clock.now() >= *until) {
+        result = false;
+        co_return;
+      }
+      PartitionLogPtr partition = list[next++];
+      auto done = co_await work(*partition);
+      if (!done && result) result = std::unexpected(done.error());
+    }
+  };
+  TaskScope lanes;
+  for (std::size_t i = 0; i < std::min(kSettleLanes, list.size()); ++i) lanes.spawn(lane());
+  co_await lanes.drain();
   co_return result;
 }
 
-Task<void> ShardLogImpl::settle_lane(std::vector<PartitionLogPtr>& list, std::size_t& next, std::uint64_t boundary, Result<void>& result) {
-  while (next < list.size() && result) {
-    PartitionLogPtr partition = list[next++];
-    auto settled = co_await partition->settle(boundary);
-    if (!settled && result) result = settled;
-  }
-}
-
-Task<Result<void>> ShardLogImpl::flush_everything() {
+Task<Result<bool>> ShardLogImpl::flush_everything(std::optional<Instant> until) {
   std::vector<PartitionId> to_open;
   for (const auto& [id, entry] : entries_) {
     if (entry.recovered && !entry.recovered->tail.empty()) to_open.push_back(id);
   }
   for (const PartitionId& id : to_open) {
+    if (until && runtime_.clock.now() >= *until) co_return false;
     auto opened = co_await open_entry(id);
     if (!opened && opened.error().code != Errc::no_such_partition) co_return std::unexpected(opened.error());
   }
@@ -200,8 +209,8 @@ Task<Result<void>> ShardLogImpl::flush_everything() {
   for (const auto& [id, entry] : entries_) {
     if (entry.partition && entry.partition->needed_frame()) list.push_back(entry.partition);
   }
-  for (const PartitionLogPtr& partition : list) TAILRACE_CO_TRY_VOID(co_await partition->flush(FlushMode::partial));
-  co_return Result<void>{};
+  auto flush = [](PartitionLog& partition) { return partition.flush(FlushMode::partial); };
+  co_return co_await on_each(std::move(list), flush, until);
 }
 
 Checkpoint ShardLogImpl::capture(bool clean) const {

@@ -184,5 +184,30 @@ TEST(ShardLog, AnIdleLogWritesOneMarkAndFallsSilent) {
   EXPECT_EQ(world.log().stats().marks, marks + 1);
 }
 
+// A stop is not held up by ten thousand tails: what is not in segments in time stays in the WAL, and the next start has it.
+TEST(ShardLog, AStopLeavesToTheWalWhatTakesTooLong) {
+  LogWorld w;
+  ASSERT_TRUE(w.start());
+  constexpr int kPartitions = 300;
+  for (int i = 0; i < kPartitions; ++i) {
+    auto partition = w.run(w.log().create(partition_id(1, i), {}));
+    ASSERT_TRUE(partition);
+    w.publish(**partition, "kept");
+  }
+  w.disk().inject({.path_part = "/topics/", .sticky = true, .effect = sim::Fault::Effect::stall, .stall = 200ms});
+  Instant began = w.loop().now();
+  w.close();
+  EXPECT_LT(w.loop().now() - began, 8s);
+  w.boot(w.disk().visible_image());
+  ASSERT_TRUE(w.start());
+  EXPECT_GT(w.log().recovery().frames, 0u) << "the WAL is read";
+  for (int i = 0; i < kPartitions; ++i) {
+    auto partition = w.run(w.log().open_partition(partition_id(1, i), {}));
+    ASSERT_TRUE(partition);
+    auto all = w.read_all(**partition, Offset{0});
+    ASSERT_TRUE(all && all->size() == 1) << i;
+  }
+}
+
 }  // namespace
 }  // namespace tailrace::broker::log
