@@ -25,7 +25,12 @@ Task<Result<void>> PartitionLog::advance_log_start(Offset start) {
   // In force at once: a checkpoint taken before this coroutine goes on must not miss it.
   log_start_ = start;
   std::uint64_t logged = log_start_frame_ = shard_.wal.append(header, {}, this);
+  bool all = start == end_ && active().end > 0;
+  if (all) roll();  // the segment that is written to holds nothing any more: it is closed, so that it can go
   TAILRACE_CO_TRY_VOID(co_await shard_.wal.wait_durable(logged));
+  if (all) {
+    if (auto closed = co_await flush(FlushMode::partial); !closed) log_warn("segment.not_closed", "{}: {}", folder(), closed.error().detail);
+  }
   std::erase_if(holes_, [&](const Hole& h) { return h.to > h.from && h.to <= log_start_; });
   advanced_.notify_all();
   auto dropped = co_await drop_segments_below(log_start_);

@@ -184,6 +184,28 @@ TEST(ShardLog, AnIdleLogWritesOneMarkAndFallsSilent) {
   EXPECT_EQ(world.log().stats().marks, marks + 1);
 }
 
+// What is deleted gives its space back, also where it lay in the segment that is written to.
+TEST(ShardLog, DeletingEverythingFreesTheActiveSegmentToo) {
+  LogWorld w;
+  ASSERT_TRUE(w.start());
+  auto partition = *w.run(w.log().create(partition_id(1), {}));
+  for (int i = 0; i < 20; ++i) w.publish(*partition, std::string(10'000, 'x'));
+  Offset end = partition->log_end();
+  ASSERT_TRUE(w.run(partition->advance_log_start(end)));
+  EXPECT_EQ(partition->stats().bytes, 0u);
+  for (const std::string& path : w.disk().visible_image().paths("/topics/")) EXPECT_FALSE(path.ends_with(".log")) << path;
+  w.publish(*partition, "next");
+  partition.reset();
+  w.close();
+  w.boot(w.disk().visible_image());
+  ASSERT_TRUE(w.start());
+  partition = *w.run(w.log().open_partition(partition_id(1), {}));
+  EXPECT_EQ(partition->log_start(), end);
+  auto all = w.read_all(*partition, end);
+  ASSERT_TRUE(all);
+  EXPECT_EQ(all->size(), 1u);
+}
+
 // A stop is not held up by ten thousand tails: what is not in segments in time stays in the WAL, and the next start has it.
 TEST(ShardLog, AStopLeavesToTheWalWhatTakesTooLong) {
   LogWorld w;
