@@ -18,7 +18,8 @@ foreach(pure raft group queue stream flow cluster)
 endforeach()
 set(TAILRACE_USES_service base model log raft group queue stream flow cluster codec shard io)
 # codec: batches are validated at the edge; flow: memory is taken before a frame is read; cluster: the catalog that a service answers with
-foreach(front native kafka http)
+set(TAILRACE_USES_http base model service)
+foreach(front native kafka)
   set(TAILRACE_USES_${front} base model service io proto codec shard flow cluster)
 endforeach()
 set(TAILRACE_USES_server ${TAILRACE_ROOMS} proto server_config server_io)
@@ -29,6 +30,14 @@ set(TAILRACE_USES_client_testing base model codec proto client)
 set(TAILRACE_USES_bench_load base model codec client)
 set(TAILRACE_USES_cli_base base model client)  # the part of cli that needs neither broker nor network
 set(TAILRACE_USES_cli cli_base base model codec proto client server server_io server_config cluster log io io_threads io_uring shard bench_load)  # cluster: the table of topic keys, for config explain
+
+# For tests/tidy, which holds the includes to the same table: cmake -DTAILRACE_PRINT_ROOMS=1 -P cmake/rooms.cmake
+if(TAILRACE_PRINT_ROOMS)
+  foreach(room IN LISTS TAILRACE_ROOMS ITEMS client client_testing cli)
+    message("${room} ${TAILRACE_USES_${room}}")
+  endforeach()
+  return()
+endif()
 
 # tailrace_library(NAME log SOURCES a.cc HEADERS a.h DEPS tailrace::model tailrace::io [LIBS PkgConfig::x] [PRIVATE_LIBS y])
 # DEPS are rooms of ours and are checked; LIBS are other people's.
