@@ -12,14 +12,12 @@ Error make_error(Errc code, std::string message, std::map<std::string, std::stri
 std::string Error::to_string() const {
   const ErrcInfo& info = describe(code);
   std::string text = "error E" + std::to_string(static_cast<int>(code)) + ": ";
-  if (message == info.sentence) {
-    text += message;
-  } else {
-    std::string_view sentence = info.sentence;
-    if (sentence.ends_with('.')) sentence.remove_suffix(1);
-    text.append(sentence).append(": ").append(message);
-    if (!text.ends_with('.')) text += '.';
-  }
+  std::string_view sentence = info.sentence;
+  if (sentence.ends_with('.')) sentence.remove_suffix(1);
+  // The broker's messages begin with the sentence, ours are details.
+  if (!message.starts_with(sentence)) text.append(sentence).append(": ");
+  text += message;
+  if (!text.ends_with('.')) text += '.';
   if (!hint.empty()) text.append(" ").append(hint);
   return text;
 }

@@ -47,8 +47,8 @@ struct ClientOptions {
   std::string client_id{};                             ///< shown to the operator
   Milliseconds connect_timeout{5s};                    ///< per attempt, name look-up and greeting included
   Milliseconds request_timeout{30s};                   ///< of admin calls
-  /// A call that was never sent gives up with `unreachable` when every server has failed for this long. 0: not before its
-  /// own timeout.
+  /// A call of Admin, or a subscription, that was never sent gives up with `unreachable` when every server has failed for this
+  /// long. 0: not before its own timeout. Records do not: they wait for a broker for their delivery_timeout.
   Milliseconds unreachable_after{5s};
   Milliseconds reconnect_backoff{50};                  ///< first pause; doubles, with jitter, up to
   Milliseconds reconnect_backoff_max{2s};

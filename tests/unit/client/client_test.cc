@@ -338,6 +338,8 @@ TEST(Admin, EndsByItsTimeout) {
 TEST(ErrorText, NamesCodeSentenceParticularsAndHint) {
   auto error = make_error(Errc::no_such_topic, "order");
   EXPECT_TRUE(error.to_string().starts_with("error E2031: The topic does not exist: order.")) << error.to_string();
+  error.message = "The topic does not exist: topic order";
+  EXPECT_TRUE(error.to_string().starts_with("error E2031: The topic does not exist: topic order.")) << "said once: " << error.to_string();
   EXPECT_EQ(make_error(Errc::timeout).to_string().find("error E3005: No answer came in time"), 0u);
 }
 
