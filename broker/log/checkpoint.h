@@ -13,11 +13,12 @@
 
 namespace tailrace::broker::log {
 
-/// A term and the position of its first entry.
+/// A term and the position behind its first entry, the term start; (offset, 0) where only a batch tells of the term.
 struct TermEntry {
   LeaderEpoch term{};
   Offset start{};
   std::uint32_t sub = 0;
+  [[nodiscard]] LogPosition behind() const { return {start, sub}; }
   friend bool operator==(const TermEntry&, const TermEntry&) = default;
 };
 /// Offsets [from, to) are known to be lost. `to` equals `from` while the end is not known: everything at or after it.

@@ -106,8 +106,9 @@ class Partition {
   /// Deletes records before `start`; durable when it answers. Never goes back: a lower start changes nothing.
   /// Errors   offset_out_of_range (above the high watermark), io_error, closed.
   virtual Task<Result<void>> advance_log_start(Offset start) = 0;
-  /// Replication's: cuts everything at or after `end`. A WAL frame first; drains segment writes; rolls derived state back.
-  virtual Task<Result<void>> truncate_suffix(Offset end) = 0;
+  /// Replication's: cuts everything at or after `to`, entries of length zero included; a batch around it goes whole. A WAL frame
+  /// first; drains segment writes; rolls derived state back. A `to` at or behind the end changes nothing.
+  virtual Task<Result<void>> truncate_suffix(LogPosition to) = 0;
   /// Durable when it answers. Errors: invalid_argument (an older term, or a second vote in one term).
   virtual Task<Result<void>> set_hard_state(LeaderEpoch term, NodeId vote) = 0;
   /// An entry of length zero: this node leads in its current term from here on.

@@ -96,14 +96,14 @@ Task<Result<RetentionOutcome>> PartitionLog::enforce_retention(WallTime now) {
   co_return out;
 }
 
-Task<Result<void>> PartitionLog::truncate_suffix(Offset end) {
+Task<Result<void>> PartitionLog::truncate_suffix(LogPosition to) {
   TAILRACE_CO_TRY_VOID(appendable(0));
   Call call{*this};
-  if (end >= end_) co_return Result<void>{};
-  if (end < log_start_) co_return fail(Errc::offset_out_of_range, "below log start");
+  if (to >= end_position()) co_return Result<void>{};
+  if (to.offset < log_start_) co_return fail(Errc::offset_out_of_range, "below log start");
   if (truncating_) co_return fail(Errc::not_leader, "another truncation is running");
   truncating_ = true;  // no append between here and the cut
-  auto done = co_await truncate(end);
+  auto done = co_await truncate(to);
   if (!done && before_cut_ && usable()) {
     // The frame is durable and the files are half cut: only the next start, which begins with the frame, makes sense of them.
     shard_.directory_failed(done.error());
@@ -116,7 +116,8 @@ Task<Result<void>> PartitionLog::truncate_suffix(Offset end) {
   co_return done;
 }
 
-Task<Result<void>> PartitionLog::truncate(Offset end) {
+Task<Result<void>> PartitionLog::truncate(LogPosition to) {
+  Offset end = to.offset;
   TAILRACE_CO_TRY_VOID(co_await shard_.wal.wait_durable(shard_.wal.last_appended()));
   // Where the cut lies: in memory, or behind a batch on disk. Under the lock, since a segment may just be closed off; not
   // held while the WAL is waited for, since whoever frees its files needs it.
@@ -125,7 +126,10 @@ Task<Result<void>> PartitionLog::truncate(Offset end) {
   Offset segment{};
   std::uint32_t position = 0;
   Offset cut = end;  // a batch is cut whole
-  if (hot < hot_.size() && hot_.at(hot).base <= end) {
+  if (end == end_) {  // entries of length zero, and no byte of a segment
+    segment = active().base;
+    position = active().end;
+  } else if (hot < hot_.size() && hot_.at(hot).base <= end) {
     segment = hot_.at(hot).segment;
     position = hot_.at(hot).position;
     cut = hot_.at(hot).base;
@@ -142,8 +146,11 @@ Task<Result<void>> PartitionLog::truncate(Offset end) {
     }
     position = walk.position();
   }
+  // Where it is less than the position asked for, a batch went whole: what lies in front of that stays.
+  LogPosition left{cut, cut == end ? std::min(to.sub, sub_at(terms_, cut)) : sub_at(terms_, cut)};
   FrameHeader header = frame(FrameType::truncate);
   header.base_offset = cut;
+  header.sub = left.sub;
   header.segment_base = segment;
   header.position = position;
   cut_frame_ = shard_.wal.append(header, {}, this);
@@ -169,7 +176,7 @@ Task<Result<void>> PartitionLog::truncate(Offset end) {
   bool keep_copied = copied_.segment <= segment;
   Copied copied = copied_;
   if (copied.segment == segment) copied.end = std::min(copied.end, position);
-  cut_state(rest.state, cut, segment, position);
+  cut_state(rest.state, left, segment, position);
   std::vector<Offset> bases;
   for (const SealedSegment& s : sealed_) bases.push_back(s.base);
   for (const auto& s : open_) bases.push_back(s->base);
@@ -197,8 +204,10 @@ Task<Result<void>> PartitionLog::truncate(Offset end) {
   co_return Result<void>{};
 }
 
-void cut_state(PartitionCheckpoint& state, Offset cut, Offset segment, std::uint32_t position) {
-  while (!state.terms.empty() && state.terms.back().start > cut) state.terms.pop_back();
+void cut_state(PartitionCheckpoint& state, LogPosition to, Offset segment, std::uint32_t position) {
+  Offset cut = to.offset;
+  state.sub = to.sub;
+  while (!state.terms.empty() && state.terms.back().behind() > to) state.terms.pop_back();
   std::erase_if(state.holes, [&](const Hole& h) { return h.from >= cut; });
   state.high_watermark = std::min(state.high_watermark, cut);
   if (segment < state.flushed_segment || (segment == state.flushed_segment && position == 0)) state.first_digest.reset();

@@ -64,7 +64,7 @@ void PartitionLog::queue_term() {
   if (term_queued_) return;
   term_queued_ = true;
   queue_hard_state();
-  sub_ = 1;
+  ++sub_;
   note_term(terms_, {term_, end_, sub_});
   shard_.wal.append(frame(FrameType::term_start), {}, this);
 }

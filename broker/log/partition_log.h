@@ -55,7 +55,7 @@ class PartitionLog final : public Partition, public WalWriter::Listener {
   Task<Result<ReadResult>> read(Offset from, ReadLimits limits) override;
   Task<Result<std::optional<OffsetAtTime>>> find_time(std::int64_t time_ms) override;
   Task<Result<void>> advance_log_start(Offset start) override;
-  Task<Result<void>> truncate_suffix(Offset end) override;
+  Task<Result<void>> truncate_suffix(LogPosition to) override;
   Task<Result<void>> set_hard_state(LeaderEpoch term, NodeId vote) override;
   Task<Result<void>> start_term(LeaderEpoch term) override;
   Task<Result<RetentionOutcome>> enforce_retention(WallTime now) override;
@@ -243,7 +243,7 @@ class PartitionLog final : public Partition, public WalWriter::Listener {
 
   // partition_cut.cc
   Task<Result<std::uint64_t>> drop_segments_below(Offset start);
-  Task<Result<void>> truncate(Offset end);
+  Task<Result<void>> truncate(LogPosition to);
 
   ShardContext& shard_;
   std::uint32_t number_;
@@ -293,7 +293,7 @@ class PartitionLog final : public Partition, public WalWriter::Listener {
 };
 
 /// A truncation to `cut`, which lies at `position` of `segment`, as it changes what is known of a partition.
-void cut_state(PartitionCheckpoint& state, Offset cut, Offset segment, std::uint32_t position);
+void cut_state(PartitionCheckpoint& state, LogPosition cut, Offset segment, std::uint32_t position);
 /// Its folder with all in it; ok if there is none.
 Task<Result<void>> delete_partition_files(io::Runtime& runtime, std::string data_directory, PartitionId id);
 

@@ -158,7 +158,7 @@ class Replay {
     }
     std::erase_if(p.tail, [](const TailFrame& t) { return t.length == 0; });
     p.cut_elsewhere |= h.segment_base > p.state.flushed_segment && cut <= p.state.flushed_offset;
-    cut_state(p.state, cut, h.segment_base, h.position);
+    cut_state(p.state, {cut, h.sub}, h.segment_base, h.position);
     p.end = cut;
     p.truncated = true;
   }

@@ -16,6 +16,12 @@ inline void note_term(std::vector<TermEntry>& terms, TermEntry entry) {
   terms.push_back(entry);
 }
 
+/// How many entries of length zero stand at `offset`, as far as the history knows.
+[[nodiscard]] inline std::uint32_t sub_at(const std::vector<TermEntry>& terms, Offset offset) {
+  auto after = std::ranges::upper_bound(terms, offset, {}, &TermEntry::start);
+  return after != terms.begin() && std::prev(after)->start == offset ? std::prev(after)->sub : 0;
+}
+
 /// Whether a batch at `offset` may carry `epoch`: the one of the history; before the history begins, any older one.
 [[nodiscard]] inline bool epoch_fits(const std::vector<TermEntry>& terms, Offset offset, LeaderEpoch epoch) {
   auto after = std::ranges::upper_bound(terms, offset, {}, &TermEntry::start);

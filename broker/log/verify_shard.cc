@@ -292,7 +292,7 @@ class ShardCheck {
         p.wal_segments.insert(h.segment_base);
         break;
       case FrameType::truncate:
-        cut_state(p.state, h.base_offset, h.segment_base, h.position);
+        cut_state(p.state, {h.base_offset, h.sub}, h.segment_base, h.position);
         p.end = h.base_offset;
         p.truncated = true;
         break;

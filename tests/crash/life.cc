@@ -215,7 +215,7 @@ Task<void> Life::truncate(PartitionOracle* po, log::PartitionPtr partition, Offs
     }
   };
   clients_start_anew();
-  auto done = co_await partition->truncate_suffix(end);
+  auto done = co_await partition->truncate_suffix({end, 0});
   if (disk().dead()) co_return;
   if (done) {
     po->settle(number);

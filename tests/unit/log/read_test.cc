@@ -410,7 +410,7 @@ TEST(Read, EpochsOfManyRunsAndTruncationsAreKnown) {
   for (int run = 0; run < 12; ++run) {
     if (run % 3 == 1) {
       end -= 9;  // in front of where this run's term began
-      ASSERT_TRUE(w.world.run(w.partition->truncate_suffix(Offset{end})));
+      ASSERT_TRUE(w.world.run(w.partition->truncate_suffix({Offset{end}, 0})));
     }
     if (run % 4 == 2) ASSERT_TRUE(w.world.run(w.partition->set_hard_state(w.partition->term() + 5, NodeId{1})));
     w.fill(15, 1'500);

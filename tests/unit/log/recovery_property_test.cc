@@ -70,7 +70,7 @@ class Story {
         if (random_.chance(1, 2) || m.batches.size() <= low) return;
         auto to = random_.between(low, m.batches.size());
         // Truncated, records are gone whether acknowledged or not: Raft cuts only what no quorum has.
-        auto done = world_.run(p.truncate_suffix(Offset{static_cast<std::int64_t>(to)}));
+        auto done = world_.run(p.truncate_suffix({Offset{static_cast<std::int64_t>(to)}, 0}));
         if (!done) return fail_with("truncate: " + done.error().detail);
         m.batches.resize(to);
         m.acknowledged = std::min(m.acknowledged, to);

@@ -105,7 +105,7 @@ TEST(ShardLog, AnOldTruncationIsNotReplayed) {
   ASSERT_TRUE(world.start());
   auto p = world.create(partition_id(1));
   for (int i = 0; i < 60; ++i) world.publish(*p, std::string(400, 'a') + std::to_string(i));
-  ASSERT_TRUE(world.run(p->truncate_suffix(Offset{50})));
+  ASSERT_TRUE(world.run(p->truncate_suffix({Offset{50}, 0})));
   EXPECT_EQ(p->log_end(), Offset{50});
   for (int i = 50; i < 90; ++i) world.publish(*p, std::string(400, 'b') + std::to_string(i));
   auto before = world.read_all(*p, Offset{0});
@@ -124,6 +124,54 @@ TEST(ShardLog, AnOldTruncationIsNotReplayed) {
       ASSERT_TRUE(world.start());
     }
   }
+}
+
+// Where the log ends is (offset, sub): what two replicas compare. A cut that kept an entry of length zero, or made one up, would
+// let logs match that do not.
+TEST(ShardLog, ATruncationCutsEntriesOfLengthZeroToo) {
+  LogWorld world;
+  ASSERT_TRUE(world.start());
+  auto p = world.create(partition_id(1));
+  auto ends_at = [&](std::int64_t offset, std::uint32_t sub) {
+    LogPosition expected{Offset{offset}, sub};
+    EXPECT_EQ(p->end_position(), expected);
+    p.reset();
+    world.crash(sim::CrashPlan::seeded(static_cast<std::uint64_t>(offset) * 8 + sub));
+    ASSERT_TRUE(world.start());
+    p = world.open(partition_id(1));
+    EXPECT_EQ(p->end_position(), expected) << "after a crash";
+  };
+  auto next_term = [&] { ASSERT_TRUE(world.run(p->start_term(p->term() + 1))); };
+  auto cut = [&](std::int64_t offset, std::uint32_t sub) { ASSERT_TRUE(world.run(p->truncate_suffix({Offset{offset}, sub}))); };
+  for (int i = 0; i < 3; ++i) world.publish(*p, "a" + std::to_string(i));
+  next_term();
+  next_term();
+  next_term();
+  ends_at(3, 3);
+  cut(3, 3);  // nothing is behind it
+  ends_at(3, 3);
+  cut(3, 2);
+  ends_at(3, 2);
+  for (int i = 3; i < 6; ++i) world.publish(*p, "b" + std::to_string(i));  // the first, in a new life, begins a term
+  ends_at(6, 0);
+  next_term();
+  cut(4, 0);  // between two batches
+  ends_at(4, 0);
+  cut(3, 7);  // in front of the batch at 3; no more than three are there
+  ends_at(3, 3);
+  cut(3, 1);
+  ends_at(3, 1);
+  cut(3, 0);
+  ends_at(3, 0);
+  cut(0, 0);  // not even the first term start
+  ends_at(0, 0);
+  for (int i = 0; i < 3; ++i) world.publish(*p, "c" + std::to_string(i));
+  auto before = world.read_all(*p, Offset{0});
+  ASSERT_TRUE(before);
+  ends_at(3, 0);
+  auto after = world.read_all(*p, Offset{0});
+  ASSERT_TRUE(after);
+  EXPECT_EQ(*before, *after);
 }
 
 TEST(ShardLog, ADuplicateIsKnownAcrossACrash) {

@@ -129,7 +129,7 @@ TEST(ShardLog, ATruncationIsAnsweredWheneverTheLogCloses) {
     TaskScope scope;
     bool answered = false;
     auto cut = [&]() -> Task<void> {
-      auto done = co_await p->truncate_suffix(Offset{5});
+      auto done = co_await p->truncate_suffix({Offset{5}, 0});
       answered = true;
       if (!done) EXPECT_EQ(done.error().code, Errc::closed) << done.error().detail;
     };
