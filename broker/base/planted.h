@@ -52,11 +52,33 @@ enum class PlantedBug {
   raft_late_persist_counts,       // a report about entries that were cut counts for those in their place
   raft_snapshot_without_producers, // a follower that restarts at a snapshot does not take its producers
   raft_forget_producers,          // a leader that restarted does not know its producers
+  raft_keep_rolled_back_producers,  // what a truncation took stays known as a duplicate
+  raft_confirm_without_quorum,    // leadership is confirmed without asking anybody
+  raft_lead_without_quorum,       // a leader that reaches nobody goes on leading
+  raft_pre_vote_counts,           // a pre-vote's grant counts as a vote
+  raft_transfer_crowns,           // the target of a hand-over leads without being elected
+  raft_take_stale_term,           // appends of an older term are taken
+  raft_previous_not_compared,     // the entry before a run may be another one
+  raft_keep_conflict,             // entries of another term at the same place are taken for the same
+  raft_report_whole_log,          // a follower reports its whole log as equal to the leader's
+  raft_matched_survives_term,     // what agreed with an earlier leader counts as agreeing with this one
+  raft_old_reply_counts,          // an answer given in an older term counts in this one
+  raft_tentative_counts,          // a place inside an entry counts as a match
+  raft_ignore_rejection,          // a leader asks at the same place for ever
+  raft_window_never_frees,        // bytes in flight are never given back
+  raft_lost_run_not_sent_again,   // a run that was lost is not noticed
+  raft_snapshot_ack_before_install,  // a snapshot is reported before it is durable
+  raft_snapshot_old_members,      // a snapshot does not bring its members
+  raft_log_start_uncommitted,     // a log start is told before it is committed
+  raft_suspicion_ends_early,      // a replica that lost entries is whole as soon as it hears of a leader
+  raft_floor_ignores_reports,     // the others' reports do not raise the floor
   count_,
 };
 
 [[nodiscard]] PlantedBug planted_bug_named(std::string_view name);  // none when unknown
 [[nodiscard]] std::string_view name_of(PlantedBug bug);
+/// What kind of promise it breaks: "vote", "commit", ...
+[[nodiscard]] std::string_view class_of(PlantedBug bug);
 
 #ifdef TAILRACE_PLANTED_BUGS
 /// Process-wide; tests are single-threaded where they plant. Read once from the environment at first use.

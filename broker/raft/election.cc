@@ -109,6 +109,7 @@ void Replica::dispatch(const VoteRequest& m, Instant now, Actions& out) {
 void Replica::dispatch(const VoteReply& m, Instant now, Actions& out) {
   if (m.header.term > hard_.term && !(m.pre_vote && m.granted)) return become_follower(m.header.term, kNobody, now, out);
   bool counting = m.pre_vote ? role_ == Role::pre_candidate : role_ == Role::candidate;
+  if (planted(PlantedBug::raft_pre_vote_counts)) counting |= role_ == Role::candidate;
   if (!counting || m.ballot != ballot_ || !m.granted) return;
   auto all = log_.members().members();
   std::size_t votes = 0;
@@ -119,7 +120,7 @@ void Replica::dispatch(const VoteReply& m, Instant now, Actions& out) {
   }
   if (votes < log_.members().quorum()) return;
   reset_election_timer(now);
-  if (m.pre_vote) return stand(false, forced_, now, out);
+  if (m.pre_vote && role_ == Role::pre_candidate) return stand(false, forced_, now, out);
   become_leader(now, out);
 }
 
@@ -127,6 +128,7 @@ void Replica::dispatch(const TimeoutNow& m, Instant now, Actions& out) {
   if (m.header.term != hard_.term || role_ != Role::follower || leader_ != m.header.from || !may_stand()) return;
   reset_election_timer(now);
   stand(false, true, now, out);
+  if (planted(PlantedBug::raft_transfer_crowns) && role_ == Role::candidate) become_leader(now, out);
 }
 
 void Replica::become_leader(Instant now, Actions& out) {
@@ -149,7 +151,7 @@ void Replica::check_quorum(Instant now, Actions& out) {
     if (member.heard_since_check && members().is_voter(member.id)) ++active;
     member.heard_since_check = false;
   }
-  if (active < members().quorum()) step_down(now, out);
+  if (active < members().quorum() && !planted(PlantedBug::raft_lead_without_quorum)) step_down(now, out);
 }
 
 }  // namespace tailrace::broker::raft

@@ -9,7 +9,7 @@ namespace tailrace::broker::raft {
 void Replica::take(const ReceivedAppend& received, Instant now, Actions& out) {
   const Append& m = received.append;
   if (m.previous < LogPosition{} || m.previous.offset < Offset{0} || m.end < m.previous || m.entry_term > m.header.term) return;
-  if (m.header.term < hard_.term) {
+  if (m.header.term < hard_.term && !planted(PlantedBug::raft_take_stale_term)) {
     // Its sender still thinks that it leads: our term tells it.
     auto& reply = send<AppendReply>(m.header.from, out);
     reply.incarnation = incarnation_;
@@ -18,7 +18,8 @@ void Replica::take(const ReceivedAppend& received, Instant now, Actions& out) {
     reply.hint = log_.last();
     return;
   }
-  if (!follow(m.header, now, out) || installing_) return;
+  bool stale = planted(PlantedBug::raft_take_stale_term) && m.header.term < hard_.term && role_ == Role::follower;
+  if ((!stale && !follow(m.header, now, out)) || installing_) return;
 
   LogPosition from = m.previous;
   if (from < commit_ && !planted(PlantedBug::raft_accept_gone_prefix)) {
@@ -30,7 +31,7 @@ void Replica::take(const ReceivedAppend& received, Instant now, Actions& out) {
     if (!differs && m.kind != RunKind::nothing && overlap > std::max(from, log_.start())) differs = log_.term_at(overlap) != m.entry_term;
     if (differs && !planted(PlantedBug::raft_truncate_below_commit)) return halt(HaltReason::truncation_below_commit, from, out);
     if (!differs) from = std::min(m.end, commit_);
-  } else if (!log_.matches(from, m.previous_term) && !(from < log_.start() && planted(PlantedBug::raft_accept_gone_prefix))) {
+  } else if (!log_.matches(from, m.previous_term) && !(planted(PlantedBug::raft_previous_not_compared) && from <= log_.end()) && !(from < log_.start() && planted(PlantedBug::raft_accept_gone_prefix))) {
     auto& reply = send<AppendReply>(m.header.from, out);
     reply.incarnation = incarnation_;
     reply.answer = AppendAnswer::rejected;
@@ -103,7 +104,8 @@ void Replica::take_batches(const ReceivedAppend& received, LogPosition from, Ins
   if (from < log_.end()) {
     const Mark* mark = log_.mark_from(from);
     LogPosition same_term_until = mark ? mark->begin : log_.end();
-    if (log_.term_at(std::min(same_term_until, log_.end())) == m.entry_term) here = std::min(same_term_until, m.end);
+    bool same = log_.term_at(std::min(same_term_until, log_.end())) == m.entry_term || planted(PlantedBug::raft_keep_conflict);
+    if (same) here = std::min(same_term_until, m.end);
   }
   if (here >= m.end) {
     matched_ = std::max(matched_, m.end);
@@ -148,11 +150,12 @@ bool Replica::cut(LogPosition to, Actions& out) {
 
 void Replica::reply_matched(const ReplicaId& to, std::uint64_t round, Actions& out) {
   LogPosition durable = planted(PlantedBug::raft_ack_before_flush) ? matched_ : std::min(flushed_, matched_);
+  if (planted(PlantedBug::raft_report_whole_log)) durable = flushed_;
   auto& reply = send<AppendReply>(to, out);
   reply.incarnation = incarnation_;
   reply.answer = AppendAnswer::matched;
   reply.match = durable;
-  reply.received = matched_;
+  reply.received = std::max(durable, matched_);
   reply.round = round;
   reply_due_ = durable < matched_;
 }

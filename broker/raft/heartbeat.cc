@@ -41,7 +41,7 @@ void Replica::receive(const ReplicaId& from, std::uint64_t incarnation, const He
   if (role_ != Role::leader || !(member = progress_of(from))) return;
   // Sent long ago and still not there: it was lost, and nothing that followed would tell.
   bool behind = member->state == ProgressState::replicate && reply.received < member->next;
-  if (behind && member->behind_at_heartbeat && !more) member->probe(std::max(member->received, log_.start()), true);
+  if (behind && member->behind_at_heartbeat && !more && !planted(PlantedBug::raft_lost_run_not_sent_again)) member->probe(std::max(member->received, log_.start()), true);
   member->behind_at_heartbeat = behind;
   advance(*member, now, out);
   continue_transfer(now, out);

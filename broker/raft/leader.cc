@@ -169,13 +169,15 @@ bool Replica::heard(Progress& member, std::uint64_t incarnation, std::uint64_t r
 
 void Replica::dispatch(const AppendReply& m, Instant now, Actions& out) {
   if (m.header.term > hard_.term) return become_follower(m.header.term, kNobody, now, out);
-  Progress* member = role_ == Role::leader && m.header.term == hard_.term ? progress_of(m.header.from) : nullptr;
+  bool in_term = m.header.term == hard_.term || planted(PlantedBug::raft_old_reply_counts);
+  Progress* member = role_ == Role::leader && in_term ? progress_of(m.header.from) : nullptr;
   if (!member || m.match > log_.end() || m.received > log_.end() || !heard(*member, m.incarnation, m.round, now, out)) return;
   switch (m.answer) {
     case AppendAnswer::matched:
       matched(*member, m.match, m.received, now, out);
       break;
     case AppendAnswer::tentative:
+      if (planted(PlantedBug::raft_tentative_counts)) matched(*member, m.previous, m.previous, now, out);
       if (member->state == ProgressState::probe && !member->boundary && m.previous == member->next) {
         // The owner's read finds the batch that begins at or before it.
         member->boundary = true;
@@ -197,7 +199,7 @@ void Replica::matched(Progress& member, LogPosition match, LogPosition received,
   bool further = match > member.match;
   member.match = std::max(member.match, match);
   member.received = std::max(member.received, received);
-  member.window.durable(member.match);
+  if (!planted(PlantedBug::raft_window_never_frees)) member.window.durable(member.match);
   switch (member.state) {
     case ProgressState::probe:
       if (received >= log_.start() || received == log_.end()) member.replicate(member.received);
@@ -213,7 +215,7 @@ void Replica::matched(Progress& member, LogPosition match, LogPosition received,
 }
 
 void Replica::rejected(Progress& member, const AppendReply& m, Instant, Actions& out) {
-  if (member.state == ProgressState::snapshot) return;
+  if (member.state == ProgressState::snapshot || planted(PlantedBug::raft_ignore_rejection)) return;
   // An answer to an earlier question: what was learnt since stands.
   if (m.previous <= member.match && member.match > LogPosition{}) return;
   if (member.state == ProgressState::probe && m.previous != member.next) return;
@@ -293,6 +295,11 @@ std::optional<std::uint64_t> Replica::confirm_leadership(Actions& out) {
   if (!serving()) return std::nullopt;
   std::uint64_t wanted = ++round_;
   awaited_round_ = wanted;
+  if (planted(PlantedBug::raft_confirm_without_quorum)) {
+    awaited_round_ = 0;
+    out.add(LeadershipConfirmed{wanted});
+    return wanted;
+  }
   confirm_rounds(out);
   return wanted;
 }

@@ -47,6 +47,10 @@ Verdict Replica::advance_log_start(Offset start, Instant now, Actions& out) {
   if (start > commit_.offset) return Verdict::out_of_range;
   if (start <= log_start_) return Verdict::ok;  // it never goes back
   if (Verdict verdict = append_mark(MarkKind::log_start, start, Membership{}, out); verdict != Verdict::ok) return verdict;
+  if (planted(PlantedBug::raft_log_start_uncommitted)) {
+    log_start_ = start;
+    tell_log_start(out);
+  }
   replicate(now, out);
   return Verdict::ok;
 }

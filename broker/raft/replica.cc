@@ -91,7 +91,7 @@ void Replica::become_follower(LeaderEpoch term, const ReplicaId& leader, Instant
     save_hard_state(out);
   }
   if (new_term || role_ == Role::leader) {
-    matched_ = commit_;
+    if (!planted(PlantedBug::raft_matched_survives_term)) matched_ = commit_;
     reply_due_ = false;
     reply_round_ = 0;
   }

@@ -20,7 +20,7 @@ bool Replica::may_vote_for(const LogEnd& last) const {
 
 /// Asks again until all voters have reported, or (cut only) the wait is over.
 void Replica::ask_reports(Instant now, Actions& out) {
-  if (reports_done_ || !members().is_voter(self_)) return;
+  if (reports_done_ || !may_be_needed()) return;
   std::size_t missing = 0;
   auto all = members().members();
   for (std::size_t i = 0; i < all.size(); ++i) {
@@ -40,7 +40,7 @@ void Replica::ask_reports(Instant now, Actions& out) {
 /// every tail torn by one power cut, and a disk that stays away, the others would wait for ever.
 void Replica::end_reports(Actions& out) {
   reports_done_ = true;
-  hard_.floor = std::max(longest_reported_, log_.last());
+  hard_.floor = planted(PlantedBug::raft_floor_ignores_reports) ? log_.last() : std::max(longest_reported_, log_.last());
   save_hard_state(out);
   review_suspicion(out);
 }
@@ -68,7 +68,8 @@ void Replica::review_suspicion(Actions& out) {
   LogEnd durable{log_.term_at(flushed_).value_or(LeaderEpoch{0}), flushed_};
   bool as_long = reports_done_ && durable >= hard_.floor;
   bool led_by_others = role_ == Role::follower && leader_.valid() && hard_.vote == kNobody && log_.term_at(commit_) == hard_.term;
-  if (!as_long && !(led_by_others && flushed_ >= commit_)) return;
+  bool early = planted(PlantedBug::raft_suspicion_ends_early) && leader_.valid();
+  if (!as_long && !(led_by_others && flushed_ >= commit_) && !early) return;
   hard_.suspicion = Suspicion::none;
   hard_.floor = {};
   save_hard_state(out);

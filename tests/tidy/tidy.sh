@@ -26,7 +26,7 @@ done < <(grep -rHoE '^#include "[a-z_]+/[^"]+"' broker client --include=*.h --in
 # 2. Reactors stay in their rooms, clocks behind their seam.
 grep -rnE '#include <(asio|liburing)' broker client --include=*.h --include=*.cc | grep -vE '^(broker/(io_asio|io_uring|server)|client/src/net)/' |
   while read -r hit; do echo "tidy: a reactor outside its room: $hit"; done | grep . && bad=1
-grep -rnE 'chrono::(system|steady)_clock::now|random_device' broker/{log,service,cluster,flow,codec,model,native} --include=*.h --include=*.cc 2>/dev/null |
+grep -rnE 'chrono::(system|steady)_clock::now|random_device' broker/{log,service,raft,cluster,flow,codec,model,native} --include=*.h --include=*.cc 2>/dev/null |
   while read -r hit; do echo "tidy: time or chance that does not come through io::Runtime: $hit"; done | grep . && bad=1
 
 # 3. The co_await forms g++ 12 miscompiles, in what SDK users see.

@@ -12,9 +12,10 @@ struct ChaosResult {
   std::string violation{};  // empty: none
   Cluster::Counters counters{};
   std::uint64_t acknowledgements = 0;
+  std::uint64_t hash = 0;        // of all that happened: the same seed is the same run
+  Duration virtual_time{};
 };
 
-/// `check_replicas` off: only what the cluster sees from outside counts (planted bugs, so that no check stops the process).
-[[nodiscard]] ChaosResult run_chaos(std::uint64_t seed, bool check_replicas = true);
+[[nodiscard]] ChaosResult run_chaos(std::uint64_t seed, Checks checks = Checks::all);
 
 }  // namespace tailrace::broker::raft::test

@@ -81,6 +81,10 @@ void Cluster::violate(std::string what) {
   if (violation_.empty()) violation_ = std::move(what);
 }
 
+void Cluster::suspect(std::string what) {
+  if (options_.checks != Checks::history) violate(std::move(what));
+}
+
 // Nodes.
 
 void Cluster::start(int i) {
@@ -92,6 +96,7 @@ void Cluster::start(int i) {
   n.reports.clear();
   n.reads.clear();
   n.snapshot_wanted.clear();
+  n.kept_producers.clear();
   ++n.boots;
   if (trace_) {
     trace(i, fmt::format("starts: term {} vote {} suspicion {} start {} end {} commit {}", n.disk.hard.term.value(), n.disk.hard.vote.node.value(),
@@ -182,7 +187,7 @@ void Cluster::flush(int i, std::size_t writes) {
     n.queue.pop_front();
   }
   n.reports.push_back(report);
-  if (!n.hold_reports) this->report(i);
+  if (!n.hold_reports && disk_.chance(options_.report_percent, 100)) this->report(i);
 }
 
 void Cluster::report(int i) {
@@ -225,13 +230,13 @@ void Cluster::trace(int i, const std::string& what) const {
 void Cluster::act(int i, const Action& action, Actions& out) {
   Node& n = node(i);
   if (trace_) trace(i, describe(action));
+  note(static_cast<std::uint64_t>(now_.time_since_epoch().count()) * 64 + static_cast<std::uint64_t>(i) * 16 + action.index());
   if (auto* a = std::get_if<SaveHardState>(&action)) {
     queue(i, {.kind = Write::Kind::hard_state, .hard = a->state, .generation = a->generation});
   } else if (auto* a = std::get_if<AppendMark>(&action)) {
     if (n.seen.end() != a->mark.begin) return violate(fmt::format("node {}: a mark at {} for a log that ends at {}", i, text(a->mark.begin), text(n.seen.end())));
     Entry entry{.begin = a->mark.begin, .end = a->mark.end(), .term = a->mark.term, .is_mark = true, .mark = a->mark, .members = a->members};
-    Image probe;
-    n.seen.append(entry);
+      n.seen.append(entry);
     entry = n.seen.entries.back();
     n.seen.entries.pop_back();
     note_append(entry);
@@ -252,6 +257,7 @@ void Cluster::act(int i, const Action& action, Actions& out) {
     ++counters.runs;
   } else if (auto* a = std::get_if<Truncate>(&action)) {
     ++counters.truncations;
+    if (planted(PlantedBug::raft_keep_rolled_back_producers)) n.kept_producers = n.seen.producers_at(n.seen.end());
     queue(i, {.kind = Write::Kind::truncate, .position = a->to});
   } else if (auto* a = std::get_if<InstallSnapshot>(&action)) {
     ++counters.snapshots;
@@ -289,7 +295,7 @@ void Cluster::act(int i, const Action& action, Actions& out) {
     if (a->role != Role::leader) return;
     ++counters.elections;
     auto [known, fresh] = leaders_.emplace(a->term, std::pair{n.id, n.boots});
-    if (!fresh && known->second != std::pair{n.id, n.boots}) violate(fmt::format("two leaders in term {}", a->term.value()));
+    if (!fresh && known->second != std::pair{n.id, n.boots}) suspect(fmt::format("two leaders in term {}", a->term.value()));
     // Leader completeness: everything that was committed in an earlier term is in its log. (One elected late, in a term that others
     // have left, need not have what came after.)
     for (const auto& [term, at] : committed_in_) {
@@ -298,6 +304,7 @@ void Cluster::act(int i, const Action& action, Actions& out) {
     }
   } else if (auto* a = std::get_if<Send>(&action)) {
     const ReplicaId& to = std::visit([](const auto& m) -> const ReplicaId& { return m.header.to; }, a->message);
+    check_send(i, a->message);
     post(i, to, {.body = a->message});
   } else if (auto* a = std::get_if<ReadEntries>(&action)) {
     if (net_.chance(options_.slow_read_percent, 100)) {
@@ -325,7 +332,7 @@ void Cluster::act(int i, const Action& action, Actions& out) {
 
 void Cluster::note_append(const Entry& entry) {
   auto [known, fresh] = chains_.emplace(std::pair{entry.term, entry.end}, entry.chain);
-  if (!fresh && known->second != entry.chain) violate(fmt::format("two logs differ before {} of term {}", text(entry.end), entry.term.value()));
+  if (!fresh && known->second != entry.chain) suspect(fmt::format("two logs differ before {} of term {}", text(entry.end), entry.term.value()));
 }
 
 /// What one replica says is committed is so for ever and for all, and a majority has it on its disk.
@@ -355,14 +362,34 @@ void Cluster::note_commit(int i) {
   for (const Member& member : members.members()) {
     if (member.voter && std::ranges::none_of(nodes_, [&](const Node& o) { return o.id == member.id; })) ++durable;
   }
-  if (durable < members.quorum()) violate(fmt::format("node {}: {} is committed and {} of {} voters have it on disk", i, text(to), durable, members.voter_count()));
+  if (durable < members.quorum()) suspect(fmt::format("node {}: {} is committed and {} of {} voters have it on disk", i, text(to), durable, members.voter_count()));
 }
 
 void Cluster::look_after(int i) {
   Node& n = node(i);
-  if (!n.up || !options_.check_replicas) return;
-  n.replica->check_invariants();
-  if (n.replica->log().end() != n.seen.end()) violate(fmt::format("node {}: the replica's log ends at {}, its owner's at {}", i, text(n.replica->log().end()), text(n.seen.end())));
+  if (!n.up) return;
+  note(static_cast<std::uint64_t>(n.seen.end().offset.value()) * 256 + n.seen.end().sub);
+  if (options_.checks == Checks::all) n.replica->check_invariants();
+  if (n.replica->log().end() != n.seen.end()) suspect(fmt::format("node {}: the replica's log ends at {}, its owner's at {}", i, text(n.replica->log().end()), text(n.seen.end())));
+  // The membership in force is that of the log, committed or not.
+  const Membership* mine = &n.seen.start_members;
+  for (auto e = n.seen.entries.rbegin(); e != n.seen.entries.rend(); ++e) {
+    if (!e->is_mark || e->mark.kind != MarkKind::members) continue;
+    mine = &e->members;
+    break;
+  }
+  if (n.replica->members() != *mine) suspect(fmt::format("node {}: members{} are in force, its log says{}", i, text(n.replica->members()), text(*mine)));
+}
+
+/// Before a message leaves, what it depends on is on the disk (R1).
+void Cluster::check_send(int i, const Message& message) {
+  const HardState& disk = node(i).disk.hard;
+  const Header& header = std::visit([](const auto& m) -> const Header& { return m.header; }, message);
+  if (header.term > disk.term) suspect(fmt::format("node {} speaks in term {} and its disk knows {}", i, header.term.value(), disk.term.value()));
+  auto* vote = std::get_if<VoteReply>(&message);
+  if (vote && vote->granted && !vote->pre_vote && disk.term == header.term && disk.vote != header.to) {
+    suspect(fmt::format("node {} votes in term {} and its disk does not know for whom", i, header.term.value()));
+  }
 }
 
 // Reads and snapshots.
@@ -429,6 +456,7 @@ void Cluster::deliver(Packet packet) {
   if (from < 0 || to < 0 || cut_[static_cast<std::size_t>(from)][static_cast<std::size_t>(to)]) return;
   Node& n = node(to);
   if (!n.up) return;
+  note(static_cast<std::uint64_t>(from) * 8 + static_cast<std::uint64_t>(to) + packet.body.index() * 64);
   Actions out;
   if (auto* message = std::get_if<Message>(&packet.body)) {
     incoming_ = packet.batches;
@@ -497,6 +525,7 @@ void Cluster::step() {
       std::size_t writes = all ? n.queue.size() : disk_.below(n.queue.size() + 1);
       if (writes > 0) flush(i, writes);
     }
+    if (!n.hold_reports && !n.reports.empty() && disk_.chance(options_.report_percent, 100)) report(i);
     Actions out;
     for (ReadEntries& read : std::exchange(n.reads, {})) {
       answer_read(i, read, out);
@@ -562,6 +591,7 @@ std::optional<Sent> Cluster::produce_as(int i, int producer, int sequence, int r
   if (!n.up || n.replica->can_append() != Verdict::ok) return std::nullopt;
   Producers known = n.seen.producers_at(n.seen.end());
   if (planted(PlantedBug::raft_forget_producers) && n.boots > 1) known.clear();
+  if (!n.kept_producers.empty()) known = n.kept_producers;
   auto& window = known[producer];
   for (const auto& [old, end] : window) {
     if (old != sequence) continue;

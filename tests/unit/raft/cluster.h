@@ -95,6 +95,10 @@ struct Packet {
   std::vector<Entry> batches{};
 };
 
+/// Which checks may find something. `all`: also Replica::check_invariants, which stops the process. `history`: only what clients
+/// see (acknowledgements, confirmed ends, what is committed where, whether work goes on) and leader completeness.
+enum class Checks { all, cluster, history };
+
 struct Options {
   int nodes = 3;
   int voters = 0;  // 0: all
@@ -109,7 +113,8 @@ struct Options {
   unsigned late_percent = 0;    // delayed by up to two seconds
   unsigned slow_read_percent = 0;
   unsigned flush_percent = 100;  // per node and step; otherwise part of what waits, or nothing
-  bool check_replicas = true;    // Replica::check_invariants, which stops the process
+  unsigned report_percent = 100;  // what the disk has done is told in a step; otherwise part of it, or nothing
+  Checks checks = Checks::all;
 };
 
 /// A batch that somebody wants to have acknowledged.
@@ -132,6 +137,7 @@ struct Node {
   bool hold_reports = false;   // it does, and nobody is told
   Image disk{};
   Image seen{};                // disk and queue
+  Producers kept_producers{};  // only with a planted bug
   std::deque<Write> queue{};
   std::deque<Report> reports{};
   std::unique_ptr<Replica> replica{};
@@ -191,7 +197,9 @@ class Cluster {
 
   // Verdicts.
   [[nodiscard]] const std::string& violation() const { return violation_; }
-  void violate(std::string what);
+  void violate(std::string what);    // a client could see it
+  void suspect(std::string what);    // only this cluster can: a violation unless the history alone is asked
+  [[nodiscard]] std::uint64_t hash() const { return hash_; }  // over all actions and packets so far
   [[nodiscard]] LogPosition committed() const { return committed_.empty() ? LogPosition{} : committed_.rbegin()->first; }
   [[nodiscard]] std::uint64_t acknowledgements() const { return acknowledged_.size(); }
   /// Every acknowledged batch once in the log of the serving leader, and nothing twice.
@@ -231,6 +239,10 @@ class Cluster {
   std::uint64_t next_value_ = 1;
   std::uint8_t next_directory_ = 1;
 
+  void note(std::uint64_t event) { hash_ = (hash_ ^ event) * 0x9e3779b97f4a7c15ULL + (hash_ >> 29U); }
+  void check_send(int i, const Message& message);
+
+  std::uint64_t hash_ = 0;
   std::string violation_{};
   std::map<LeaderEpoch, std::pair<ReplicaId, std::uint64_t>> leaders_{};
   std::map<std::pair<LeaderEpoch, LogPosition>, std::uint64_t> chains_{};

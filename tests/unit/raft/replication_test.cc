@@ -85,5 +85,26 @@ TEST(Replication, AVoterWhoseRemovalIsNotCommittedStandsToCommitIt) {
   EXPECT_SOUND(world);
 }
 
+// The same, and its own tail is torn too: although its log says that it is no voter any more, it asks what the others have, or it
+// is suspicious for ever and nobody can lead (found by seed 496).
+TEST(Replication, AVoterWhoseDemotionIsNotCommittedAsksForReports) {
+  Cluster world{{.nodes = 3}};
+  int leader = world.await_leader();
+  ASSERT_GE(leader, 0);
+  world.run(200ms);
+  world.isolate(leader);
+  ASSERT_EQ(world.change(leader, ChangeKind::demote, world.node(leader).id), Verdict::ok);
+  world.run(20ms);
+  for (int i = 0; i < 3; ++i) world.crash(i);
+  for (int i = 0; i < 3; ++i) world.lose_tail(i, world.node(i).disk.end(), Suspicion::cut);
+  world.heal();
+  for (int i = 0; i < 3; ++i) world.start(i);
+  ASSERT_TRUE(world.await([&] { return world.leader() >= 0; }, 30s));
+  auto sent = world.produce(world.leader());
+  world.run(1s);
+  EXPECT_TRUE(world.acknowledged(sent));
+  EXPECT_SOUND(world);
+}
+
 }  // namespace
 }  // namespace tailrace::broker::raft::test
