@@ -69,6 +69,7 @@ Task<Result<std::uint64_t>> PartitionLog::drop_segments_below(Offset start) {
 Task<Result<RetentionOutcome>> PartitionLog::enforce_retention(WallTime now) {
   TAILRACE_CO_TRY_VOID(usable());
   Call call{*this};
+  Offset committed = high_watermark_;  // what is asked for is about the log as it is now; indexes are read in between
   TAILRACE_CO_TRY_VOID(co_await shard_.wal.wait_durable(log_start_frame_));
   RetentionOutcome out{.log_start = log_start_};
   if (truncating_ || (!options_.retention_time && !options_.retention_bytes)) co_return out;
@@ -84,7 +85,7 @@ Task<Result<RetentionOutcome>> PartitionLog::enforce_retention(WallTime now) {
       // Leader append time: a record whose client dated it ten years ahead does not pin its segment.
       drop = (*index)->last_append_ms() >= 0 && now.time_since_epoch().count() - (*index)->last_append_ms() > options_.retention_time->count();
     }
-    if (!drop || next > high_watermark_) break;
+    if (!drop || next > committed) break;
     total -= sealed[i].bytes;
     out.bytes_removed += sealed[i].bytes;
     ++out.segments_removed;
