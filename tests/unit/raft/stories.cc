@@ -41,7 +41,46 @@ std::string a_lie_about_committed_entries() {
   return world.violation();
 }
 
+/// R5: acknowledged by A and B of three. B loses it, A is away: C, which never had it, must not be elected by B.
+std::string acknowledged_by_two_one_rots_the_other_is_away() {
+  Cluster world{{.nodes = 3}};
+  int a = world.await_leader();
+  MUST(a >= 0);
+  int b = (a + 1) % 3, c = (a + 2) % 3;
+  world.run(500ms);
+  world.isolate(c);
+  auto sent = world.produce(a);
+  world.run(100ms);
+  MUST(world.acknowledged(sent));
+  world.crash(b);
+  world.lose_tail(b, {Offset{0}, 1}, Suspicion::lost);
+  world.heal();
+  world.isolate(a);
+  world.start(b);
+  world.run(5s);
+  MUST(world.leader() < 0);
+  world.heal();
+  MUST(world.await_leader() >= 0);
+  world.run(1s);
+  world.check_final(world.leader());
+  return world.violation();
+}
+
+/// R4: who reaches nobody leads nobody, and says so.
+std::string a_leader_that_is_cut_off_steps_down() {
+  Cluster world{{.nodes = 3}};
+  int old = world.await_leader();
+  MUST(old >= 0);
+  world.isolate(old);
+  world.run(3s);
+  MUST(world.replica(old).role() != Role::leader);
+  MUST(world.leader() >= 0);
+  return world.violation();
+}
+
 constexpr std::array kStories{
+    Story{"AcknowledgedByTwoOneRotsTheOtherIsAway", PlantedBug::raft_lost_votes, acknowledged_by_two_one_rots_the_other_is_away},
+    Story{"ALeaderThatIsCutOffStepsDown", PlantedBug::raft_lead_without_quorum, a_leader_that_is_cut_off_steps_down},
     Story{"ALieAboutCommittedEntriesHaltsTheReplica", PlantedBug::raft_truncate_below_commit, a_lie_about_committed_entries},
 };
 
