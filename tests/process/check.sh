@@ -86,8 +86,6 @@ step crash-flush build/dev/tests/crash_driver --binary build/dev/bin/tailrace --
 if [ $fast = 0 ]; then
   export ASAN_SYMBOLIZER_PATH=/usr/bin/llvm-symbolizer-19 TSAN_OPTIONS="external_symbolizer_path=/usr/bin/llvm-symbolizer-19"
   suite asan build/asan
-  # The suites of tests/crash take minutes there; a hundred seeds of their sweep go the same ways.
-  step asan-crash build/asan/tests/crash_sweep --seed 1 --count 100
   suite tsan build/tsan -L tsan
   step fuzz tests/fuzz/run.sh 20 build/asan
 fi

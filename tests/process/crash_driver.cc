@@ -289,10 +289,15 @@ int flush_proof(const Arguments& args) {
   std::filesystem::create_directories(folder);
   if (!flushes_below(folder)) {
     std::cout << "skipped: no flush counter for the device below " << folder.string() << "\n";
-    return 0;
+    return 77;  // check.sh: not run
   }
   auto sound = flush_run(args, folder, "");
+  // Others share the device, and their flushes fall into the planted run; a quieter moment may come.
   auto planted = flush_run(args, folder, "no_dsync");
+  for (int i = 0; i < 4 && planted && planted->flushes >= planted->acknowledged / 5; ++i) {
+    auto again = flush_run(args, folder, "no_dsync");
+    if (again && again->flushes < planted->flushes) planted = again;
+  }
   std::filesystem::remove_all(folder);
   if (!sound || !planted) {
     std::cout << "FAILED: a broker did not run\n";
@@ -300,7 +305,6 @@ int flush_proof(const Arguments& args) {
   }
   std::cout << "sound: " << sound->acknowledged << " acknowledged one by one, " << sound->flushes << " device flushes\n"
             << "planted no_dsync: " << planted->acknowledged << " acknowledged one by one, " << planted->flushes << " device flushes\n";
-  // Others share the device: a few of their flushes fall into the planted run.
   bool good = sound->acknowledged == 1'000 && planted->acknowledged == 1'000 && sound->flushes >= sound->acknowledged &&
               planted->flushes < planted->acknowledged / 5;
   std::cout << (good ? "acknowledgements flush, and the check can fail" : "FAILED") << "\n";
