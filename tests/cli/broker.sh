@@ -37,6 +37,7 @@ holds "the ready line" "ready native=127.0.0.1:" "$work/ready"
 "$t" server --data closed --listen 127.0.0.1:0 --http-listen 127.0.0.1:0 <&- >&- 2>&- &
 other=$!
 eventually "a broker without standard descriptors has /dev/null there" 10 bash -c "[ \"\$(readlink /proc/$other/fd/0 /proc/$other/fd/1 /proc/$other/fd/2 | sort -u)\" = /dev/null ]"
+eventually "and is on its way" 10 [ -e closed/node.toml ]
 kill $other; wait $other
 same "and stops cleanly" 0 $?
 "$t" topic create kept -q >/dev/null
