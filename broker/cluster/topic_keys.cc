@@ -16,7 +16,7 @@ using std::chrono::milliseconds;
 constexpr std::array<TopicKeyInfo, kTopicKeyCount> kKeys{{
     {TopicKey::retention_time, "retention_time", "unlimited, or a time of at least 1s, as \"7d\"",
      "Records older than this, by the time the broker appended them, may be deleted; unlimited keeps them for ever."},
-    {TopicKey::retention_bytes, "retention_bytes", "unlimited, or a size, as \"10GiB\"",
+    {TopicKey::retention_bytes, "retention_bytes", "unlimited, or a size of at least 1B, as \"10GiB\"",
      "A partition larger than this loses its oldest segments; unlimited keeps them for ever."},
     {TopicKey::segment_bytes_max, "segment_bytes_max", "a size from 4KiB to 1GiB",
      "A segment file is sealed at this size; retention deletes whole sealed segments."},
@@ -172,7 +172,7 @@ Result<void> set_topic_key(TopicConfig& config, TopicKey key, std::string_view t
         return {};
       }
       auto value = parse_size(text);
-      if (!value) return bad(key, text);
+      if (!value || *value == 0) return bad(key, text);  // who says 0 means no limit, and would lose all but the newest segment
       config.retention_bytes = *value;
       return {};
     }

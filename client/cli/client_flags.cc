@@ -135,7 +135,7 @@ void add_tail(CLI::App& root, AllFlags& flags) {
   tail->add_option("--from", f.from, "start, end, OFFSET (of -p), -N (the last N of all partitions, by time), -1h, or an RFC 3339 time or date")->type_name("WHERE");
   tail->add_option("--until", f.until, "Stop before: end (as it is now), OFFSET (of -p), -1h, or an RFC 3339 time")->type_name("WHERE");
   add_number(*tail, "-n,--count", f.count, 1, kNoLimit, "Stop after N records");
-  tail->add_flag("-F,--follow", f.follow, "Wait for new records at the end, for ever, also for a broker that is gone");
+  tail->add_flag("-F,--follow", f.follow, "Wait for new records at the end, for ever, also for a broker that is gone; of the partitions there are now");
   add_number(*tail, "-p,--partition", f.partitions, 0, kPartitionsMax - 1, "Only this partition, repeatable");
   tail->add_option("--key", f.key, "Only records with exactly this key")->type_name("KEY");
   add_choice(*tail, "--out-of-range", f.out_of_range, {"error", "start", "end"}, "Where to read when the offset is not there; default: an error for --from OFFSET, otherwise start");

@@ -27,7 +27,8 @@ constexpr const char* kExitCodes =
     "  7    partly done\n"
     "  8    outcome unknown: it may have been applied\n"
     "  130  interrupted\n\n"
-    "A reader of standard output that goes away (| head) is no error.\n";
+    "A reader of standard output that goes away (| head) is no error, but for pub -o jsonl: what it was to read goes on being published\n"
+    "no further, and 7 says so.\n";
 constexpr const char* kEnvironment =
     "environment\n\n"
     "  TAILRACE_SERVERS       host:port[,host:port] of client commands, like --servers\n"

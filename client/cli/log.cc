@@ -1,7 +1,9 @@
 // log verify and log dump: the offline tools of the log room, on a shard thread of their own.
 #include <fmt/format.h>
 
+#include <filesystem>
 #include <nlohmann/json.hpp>
+#include <system_error>
 
 #include "commands.h"
 #include "json_writer.h"
@@ -76,6 +78,9 @@ Outcome<log_ns::VerifyCounts> on_a_shard(F work) {
 }  // namespace
 
 Outcome<int> log_verify(Context& context, const LogFlags& flags) {
+  if (std::error_code none; std::filesystem::is_regular_file(flags.path, none)) {
+    return failed(Errc::not_a_directory, fmt::format("{} is a file", flags.path), fmt::format("Name the data directory, or look at the file: tailrace log dump {}", flags.path));
+  }
   const auto format = context.format(Format::table);
   Lines lines{context, format, "tailrace.verify_fact.v1"};
   auto counts = on_a_shard([&](broker::io::Runtime& runtime) { return log_ns::verify_directory(runtime, flags.path, lines); });
@@ -100,6 +105,9 @@ Outcome<int> log_verify(Context& context, const LogFlags& flags) {
 }
 
 Outcome<int> log_dump(Context& context, const LogFlags& flags) {
+  if (std::error_code none; std::filesystem::is_directory(flags.path, none)) {
+    return usage(fmt::format("{} is a directory", flags.path), fmt::format("Name one of its files, or check all of them: tailrace log verify {}", flags.path));
+  }
   Lines lines{context, Format::jsonl, "tailrace.dump.v1"};
   auto counts = on_a_shard([&](broker::io::Runtime& runtime) { return log_ns::dump_file(runtime, flags.path, lines); });
   if (!counts) return std::unexpected(counts.error());

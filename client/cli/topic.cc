@@ -256,7 +256,10 @@ Outcome<int> topic_alter(Context& context, const TopicFlags& flags) {
   } else if (flags.dry_run || !context.flags.quiet) {
     context.out.write(fmt::format("topic {}: {}\n", flags.name, flags.dry_run ? "would change" : "changed"));
     for (const auto& d : differences) context.out.write(fmt::format("  {}: {} -> {}\n", d.what, d.from, d.to));
-    if (change.partitions != 0) context.warn("keys are spread over all partitions: new records of a key may land on another partition than its earlier ones");
+    if (change.partitions != 0) {
+      context.warn("keys are spread over all partitions: new records of a key may land on another partition than its earlier ones");
+      context.warn("producers that run learn of it within 30 s, and until then a key may be written to both; tail -F and subscriptions that run stay on the partitions they began with");
+    }
   }
   session->close();
   return finished(context, flags.dry_run && !differences.empty() ? kConflict : kOk);

@@ -141,6 +141,10 @@ holds "says that it is in use" "Another process uses this data directory" "$work
 lacks "and names no flag it has not" "--data" "$work/err"
 stop_broker
 exits 3 "log dump of nothing" "$t" log dump data/missing
+exits 2 "log dump of a directory" "$t" log dump data
+holds "names the command for it" "tailrace log verify data" "$work/err"
+exits 2 "log verify of a file" "$t" log verify plain
+holds "says so" "E5312" "$work/err"
 
 : >ready  # or the wait below could still see the last broker's line
 "$t" dev --ephemeral --seed orders --listen 127.0.0.1:0 --http-listen 127.0.0.1:0 >ready 2>dev.err &
