@@ -194,6 +194,7 @@ Task<Result<void>> open_slots(io::Runtime& runtime, const ShardLogOptions& optio
     RecoveredShard::Slot slot{.slot = WalSlot{.slot = number, .file = std::move(file)}};
     bool ours = header.valid && header.header.slot == number && (options.directory_id.empty() || header.header.directory_id == directory);
     if (header.valid && !ours) log_error("wal.foreign", "{}: written as slot {} of another place; not used", entry.name, header.header.slot);
+    slot.cut_short = ours && header.cut_short;
     if (ours && header.one_copy_bad) {
       ++into.report.padding_repaired;
       log_warn("wal.header_copy_bad", "{}: one of its two headers is damaged", entry.name);
@@ -238,6 +239,7 @@ Task<Result<SlotHeader>> read_slot_header(io::File& file) {
   }
   if (!out.valid && refused) co_return std::unexpected(*std::move(refused));
   out.one_copy_bad = out.valid && good < 2;
+  out.cut_short = out.valid && size < out.header.file_bytes;
   co_return out;
 }
 
@@ -316,6 +318,14 @@ Task<Result<void>> recover(io::Runtime& runtime, ShardLogOptions options, Recove
   if (!checkpoint.clean && expected_newest > newest) {
     ++report.corrupt;
     log_error("wal.file_missing", "shard {}: file {} was in use and is missing", options.shard.value(), expected_newest);
+    replay.suspect(result.next_frame, ~std::uint64_t{0});
+  }
+  // A file is whole before its first frame: no crash makes it shorter, and what is missing may have been durable.
+  std::uint64_t last = result.frames > 0 ? result.end_file : checkpoint.newest_file;
+  bool cut_short = std::ranges::any_of(into.slots, [&](const auto& s) { return s.cut_short && s.slot.header.sequence == last; });
+  if (!checkpoint.clean && cut_short) {
+    ++report.corrupt;
+    log_error("wal.file_short", "shard {}: file {} was in use and is shorter than it was made", options.shard.value(), last);
     replay.suspect(result.next_frame, ~std::uint64_t{0});
   }
   if (result.torn) {

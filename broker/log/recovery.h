@@ -19,6 +19,7 @@ struct RecoveredShard {
   struct Slot {
     WalSlot slot{};
     bool live = false;
+    bool cut_short = false;  // shorter than its header says
   };
   std::vector<Slot> slots{};
   std::uint64_t next_frame = 1;
@@ -38,6 +39,7 @@ Task<Result<void>> recover(io::Runtime& runtime, ShardLogOptions options, Recove
 struct SlotHeader {
   bool valid = false;
   bool one_copy_bad = false;
+  bool cut_short = false;  // the file is shorter than the header says
   WalFileHeader header{};
 };
 Task<Result<SlotHeader>> read_slot_header(io::File& file);

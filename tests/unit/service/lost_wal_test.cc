@@ -121,5 +121,32 @@ TEST(LostWal, ABrokerWhoseMetadataIsLostDoesNotStart) {
   }
 }
 
+// Cut short, not removed: what is missing may have been acknowledged, and no crash makes a file of the log shorter.
+TEST(LostWal, AFileOfTheLogThatIsShorterThanItWasMadeIsALoss) {
+  BrokerWorld world{{.shards = 2, .seed = 5}};
+  world.start();
+  auto topic = world.create("orders", 4);
+  for (std::int32_t p = 0; p < 4; ++p) ASSERT_TRUE(world.produce(topic, p, {"a", "b"}));
+  for (std::uint32_t shard : {1u, 0u}) {
+    sim::DiskImage image = world.disk().crash_image(sim::CrashPlan::lose_all());
+    for (const std::string& path : image.paths(fmt::format("/shard-{}/wal/", shard))) image.truncate(path, 2 * limits::kWalBlock);
+    BrokerWorld other{{.shards = 2, .seed = 6}};
+    other.boot(std::move(image));
+    auto started = other.try_start();
+    if (shard == 0) {
+      ASSERT_FALSE(started) << "metadata went with it";
+      EXPECT_EQ(started.error().code, Errc::corrupt);
+      continue;
+    }
+    ASSERT_TRUE(started);
+    std::size_t damaged = 0;
+    for (const PartitionDescription& p : describe(other).partitions) {
+      EXPECT_EQ(p.shard == ShardIndex{1}, !p.damage.empty());
+      damaged += !p.damage.empty();
+    }
+    EXPECT_EQ(damaged, 2u);
+  }
+}
+
 }  // namespace
 }  // namespace tailrace::broker::service
