@@ -93,7 +93,9 @@ void Replica::dispatch(const VoteRequest& m, Instant now, Actions& out) {
   if (higher && !m.forced && leader_is_fresh(now)) return;
   if (higher) become_follower(m.ballot, kNobody, now, out);
   bool vote_free = hard_.vote == kNobody || hard_.vote == m.header.from || planted(PlantedBug::raft_vote_twice);
-  bool grant = m.ballot == hard_.term && role_ == Role::follower && !leader_.valid() && vote_free && may_grant(m);
+  // A pre-candidate has only asked: its vote in this term is as free as a follower's.
+  bool may_vote = role_ == Role::follower || role_ == Role::pre_candidate;
+  bool grant = m.ballot == hard_.term && may_vote && !leader_.valid() && vote_free && may_grant(m);
   if (grant) {
     if (hard_.vote != m.header.from) {
       hard_.vote = m.header.from;
@@ -125,7 +127,9 @@ void Replica::dispatch(const VoteReply& m, Instant now, Actions& out) {
 }
 
 void Replica::dispatch(const TimeoutNow& m, Instant now, Actions& out) {
-  if (m.header.term != hard_.term || role_ != Role::follower || leader_ != m.header.from || !may_stand()) return;
+  // Only the leader of our term sends it; one that we did not hear from yet, after a restart, is one too.
+  bool other = leader_.valid() && leader_ != m.header.from;
+  if (m.header.term != hard_.term || role_ != Role::follower || other || !may_stand()) return;
   reset_election_timer(now);
   stand(false, true, now, out);
   if (planted(PlantedBug::raft_transfer_crowns) && role_ == Role::candidate) become_leader(now, out);

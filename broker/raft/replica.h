@@ -14,7 +14,7 @@
 /// |-------------------|----------------------------------|------------------------------|------------------------------|
 /// | higher term       | follows it, vote forgotten       | becomes follower             | becomes follower             |
 /// | lower term        | answers with its own term        | the same                     | the same                     |
-/// | VoteRequest       | grants once a term, if as long   | refuses (pre-vote: may grant)| refuses; ignored when unforced|
+/// | VoteRequest       | grants once a term, if as long   | a pre-candidate as a follower| refuses; ignored when unforced|
 /// | VoteReply         | ignored                          | counts; a quorum goes on     | ignored                      |
 /// | Append, heartbeat | takes, truncates, commits        | becomes follower, takes      | ignored (cannot be)          |
 /// | AppendReply       | ignored                          | ignored                      | progress, commit, next run   |
