@@ -11,6 +11,7 @@
 #include "io/wait.h"
 #include "io_asio/loop.h"
 #include "io_uring/file_system.h"
+#include "tests/support/lone_log.h"
 
 namespace tailrace::bench {
 
@@ -375,7 +376,7 @@ Task<Result<std::unique_ptr<log::ShardLog>>> open_log(io::Runtime& runtime, std:
   TAILRACE_CO_TRY_VOID(co_await directory->mark_dirty());
   options.data_directory = directory->path();
   options.directory_id = directory->identity().directory_id;
-  co_return co_await log::ShardLog::open(runtime, std::move(options));
+  co_return co_await log::LoneShardLog::open(runtime, std::move(options));
 }
 
 std::vector<RawFile> files_below(const std::string& folder, const std::string& suffix) {

@@ -16,8 +16,10 @@ namespace {
 
 constexpr std::uint32_t kMagic = 0x50435254;  // "TRCP"
 constexpr std::uint16_t kVersion = 1;
-constexpr std::size_t kHeader = 96;
-constexpr std::size_t kPartitionBytes = 120;
+constexpr std::size_t kHistoryBytes = 24;
+constexpr std::size_t kMarkBytes = 32;
+constexpr std::size_t kHeader = 104;
+constexpr std::size_t kPartitionBytes = 152 + kHistoryBytes;  // without lists
 constexpr std::size_t kTermBytes = 16;
 constexpr std::size_t kHoleBytes = 24;
 
@@ -34,31 +36,85 @@ class Writer {
   void raw(const std::array<std::uint8_t, N>& bytes) {
     for (auto b : bytes) out_.push_back(std::byte{b});
   }
+  void bytes(Bytes bytes) { out_.insert(out_.end(), bytes.begin(), bytes.end()); }
 
  private:
   std::vector<std::byte>& out_;
 };
 
+void encode_history(const PartitionCheckpoint& p, Writer& w) {
+  w.le(p.history.position.offset.value());
+  w.le(p.history.position.sub);
+  w.le(p.history.term.value());
+  w.le(static_cast<std::uint32_t>(p.history.members.size()));
+  w.le(static_cast<std::uint32_t>(p.marks.size()));
+  w.bytes(p.history.members);
+  for (const Mark& m : p.marks) {
+    w.le(m.begin.offset.value());
+    w.le(m.begin.sub);
+    w.le(m.term.value());
+    w.le(static_cast<std::uint32_t>(m.kind));
+    w.le(static_cast<std::uint32_t>(m.members.size()));
+    w.le(m.log_start.value());
+    w.bytes(m.members);
+  }
+}
+
+bool take_members(ByteReader& in, std::uint32_t size, std::vector<std::byte>& into) {
+  if (size > kMembersBytesMax || size > in.remaining()) return false;
+  Bytes bytes = in.take(size);
+  into.assign(bytes.begin(), bytes.end());
+  return true;
+}
+
+bool decode_history(ByteReader& in, PartitionCheckpoint& p) {
+  if (in.remaining() < kHistoryBytes) return false;
+  p.history.position.offset = Offset{in.le<std::int64_t>()};
+  p.history.position.sub = in.le<std::uint32_t>();
+  p.history.term = LeaderEpoch{in.le<std::int32_t>()};
+  auto members = in.le<std::uint32_t>();
+  auto marks = in.le<std::uint32_t>();
+  if (p.history.position.offset.value() < 0 || !take_members(in, members, p.history.members) || marks > in.remaining() / kMarkBytes) return false;
+  p.marks.reserve(marks);
+  for (std::uint32_t i = 0; i < marks; ++i) {
+    if (in.remaining() < kMarkBytes) return false;
+    Mark m;
+    m.begin.offset = Offset{in.le<std::int64_t>()};
+    m.begin.sub = in.le<std::uint32_t>();
+    m.term = LeaderEpoch{in.le<std::int32_t>()};
+    auto kind = in.le<std::uint32_t>();
+    auto size = in.le<std::uint32_t>();
+    m.log_start = Offset{in.le<std::int64_t>()};
+    bool known = kind == static_cast<std::uint32_t>(MarkKind::members) || kind == static_cast<std::uint32_t>(MarkKind::log_start);
+    if (!known || m.begin.offset.value() < 0 || !take_members(in, size, m.members)) return false;
+    m.kind = static_cast<MarkKind>(kind);
+    if (!p.marks.empty() && m.begin <= p.marks.back().begin) return false;
+    p.marks.push_back(std::move(m));
+  }
+  return true;
+}
+
 void encode_partition(const PartitionCheckpoint& p, Writer& w) {
-  bool forget = planted(PlantedBug::checkpoint_without_term);
+  HardState hard = planted(PlantedBug::checkpoint_without_term) ? HardState{} : p.hard;
+  std::array<std::byte, kHardStateBytes> state{};
+  encode(hard, state);
   w.le(p.number);
   w.le(p.id.index.value());
   w.raw(p.id.topic.bytes);
-  w.le(forget ? std::int32_t{0} : p.term.value());
-  w.le(forget ? std::int32_t{-1} : p.vote.value());
+  w.le(hard.term.value());
+  w.bytes(state);
   w.le(p.log_start.value());
-  w.le(p.high_watermark.value());
+  w.le(p.commit.offset.value());
+  w.le(p.commit.sub);
   w.le(p.flushed_segment.value());
   w.le(p.flushed_offset.value());
   w.le(p.last_append_ms);
   w.le(p.applied_through);
   w.le(p.snapshot.value());
   w.le(p.flushed_position);
-  w.le(p.sub);
-  w.le(std::uint32_t{p.suspect} | (p.removed ? 0x100U : 0U) | (p.first_digest ? 0x200U : 0U) | (p.flushed_digest ? 0x400U : 0U));
+  w.le((p.removed ? 1U : 0U) | (p.first_digest ? 2U : 0U) | (p.flushed_digest ? 4U : 0U));
   w.le(static_cast<std::uint32_t>(p.terms.size()));
   w.le(static_cast<std::uint32_t>(p.holes.size()));
-  w.le(std::uint32_t{0});  // voters: none with one replica
   w.le(p.first_digest.value_or(0));
   w.le(p.flushed_digest.value_or(0));
   for (const TermEntry& t : p.terms) {
@@ -71,6 +127,7 @@ void encode_partition(const PartitionCheckpoint& p, Writer& w) {
     w.le(h.to.value());
     w.le(std::uint64_t{h.accepted ? 1U : 0U});
   }
+  encode_history(p, w);
 }
 
 bool decode_partition(ByteReader& in, PartitionCheckpoint& p) {
@@ -78,29 +135,29 @@ bool decode_partition(ByteReader& in, PartitionCheckpoint& p) {
   p.id.index = PartitionIndex{in.le<std::int32_t>()};
   Bytes topic = in.take(p.id.topic.bytes.size());
   if (topic.size() == p.id.topic.bytes.size()) std::memcpy(p.id.topic.bytes.data(), topic.data(), topic.size());
-  p.term = LeaderEpoch{in.le<std::int32_t>()};
-  p.vote = NodeId{in.le<std::int32_t>()};
+  LeaderEpoch term{in.le<std::int32_t>()};
+  auto hard = decode_hard_state(in.take(kHardStateBytes), term);
+  if (!hard) return false;
+  p.hard = *hard;
   p.log_start = Offset{in.le<std::int64_t>()};
-  p.high_watermark = Offset{in.le<std::int64_t>()};
+  p.commit.offset = Offset{in.le<std::int64_t>()};
+  p.commit.sub = in.le<std::uint32_t>();
   p.flushed_segment = Offset{in.le<std::int64_t>()};
   p.flushed_offset = Offset{in.le<std::int64_t>()};
   p.last_append_ms = in.le<std::int64_t>();
   p.applied_through = in.le<std::uint64_t>();
   p.snapshot = Offset{in.le<std::int64_t>()};
   p.flushed_position = in.le<std::uint32_t>();
-  p.sub = in.le<std::uint32_t>();
   auto state = in.le<std::uint32_t>();
   auto terms = in.le<std::uint32_t>();
   auto holes = in.le<std::uint32_t>();
-  auto voters = in.le<std::uint32_t>();
   auto first = in.le<std::uint32_t>();
   auto flushed = in.le<std::uint32_t>();
-  if (!in.ok() || state > 0x7ff || voters != 0 || terms > kTermsMax || holes > kHolesMax) return false;
+  if (!in.ok() || state > 7 || terms > kTermsMax || holes > kHolesMax) return false;
   if (in.remaining() < terms * kTermBytes + holes * kHoleBytes) return false;
-  p.suspect = static_cast<std::uint8_t>(state & 0xff);
-  p.removed = (state & 0x100) != 0;
-  if ((state & 0x200) != 0) p.first_digest = first;
-  if ((state & 0x400) != 0) p.flushed_digest = flushed;
+  p.removed = (state & 1) != 0;
+  if ((state & 2) != 0) p.first_digest = first;
+  if ((state & 4) != 0) p.flushed_digest = flushed;
   p.terms.reserve(terms);
   for (std::uint32_t i = 0; i < terms; ++i) {
     TermEntry t;
@@ -118,7 +175,9 @@ bool decode_partition(ByteReader& in, PartitionCheckpoint& p) {
     h.accepted = flags == 1;
     p.holes.push_back(h);
   }
-  return p.log_start.value() >= 0 && p.flushed_segment.value() >= 0 && p.flushed_offset >= p.flushed_segment && p.id.index.value() >= 0;
+  if (!decode_history(in, p)) return false;
+  return p.log_start.value() >= 0 && p.commit.offset.value() >= 0 && p.flushed_segment.value() >= 0 && p.flushed_offset >= p.flushed_segment &&
+         p.id.index.value() >= 0;
 }
 
 }  // namespace
@@ -142,6 +201,7 @@ std::vector<std::byte> encode(const Checkpoint& c) {
   w.le(c.next_number);
   w.le(static_cast<std::uint32_t>(c.partitions.size()));
   w.le(c.oldest_frame);
+  w.le(c.incarnation);
   for (const PartitionCheckpoint& p : c.partitions) encode_partition(p, w);
   store_le(out.data() + 8, std::uint64_t{out.size() + 4});
   w.le(crc32c(out));
@@ -175,6 +235,7 @@ Result<Checkpoint> decode_checkpoint(Bytes bytes) {
   c.next_number = in.le<std::uint32_t>();
   auto count = in.le<std::uint32_t>();
   c.oldest_frame = in.le<std::uint64_t>();
+  c.incarnation = in.le<std::uint64_t>();
   bool sane = in.ok() && c.slots <= static_cast<std::uint32_t>(limits::kWalSlotsMax) && count <= in.remaining() / kPartitionBytes;
   if (!sane) return fail(Errc::corrupt, "checkpoint: a field is out of range");
   c.partitions.reserve(count);

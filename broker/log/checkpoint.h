@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "io/runtime.h"
+#include "log/replicated.h"
 #include "model/ids.h"
 
 namespace tailrace::broker::log {
@@ -32,12 +33,10 @@ struct Hole {
 struct PartitionCheckpoint {
   std::uint32_t number = 0;  // shard-local, never reused
   PartitionId id{};
-  LeaderEpoch term{0};
-  NodeId vote{-1};
-  std::uint8_t suspect = 0;  // replication's; 0 today
+  HardState hard{};
   bool removed = false;      // deleted; its files may still be there
   Offset log_start{};
-  Offset high_watermark{};
+  LogPosition commit{};      // as far as known
   /// Bytes of `flushed_segment` below `flushed_position`, and all older segments, are synced. `flushed_offset` is the first
   /// offset not wholly there.
   Offset flushed_segment{};
@@ -48,10 +47,11 @@ struct PartitionCheckpoint {
   std::optional<std::uint32_t> first_digest{};
   std::optional<std::uint32_t> flushed_digest{};
   std::int64_t last_append_ms = 0;
-  std::uint32_t sub = 0;               // of the end position
   std::uint64_t applied_through = 0;   // frame sequence: frames up to it change nothing any more
   Offset snapshot{-1};                 // base of the newest .snap relied on; -1: none
+  HistoryStart history{};              // marks before it are not kept
   std::vector<TermEntry> terms{};      // ascending
+  std::vector<Mark> marks{};           // of memberships and log starts, ascending
   std::vector<Hole> holes{};           // ascending
 };
 
@@ -66,6 +66,7 @@ struct Checkpoint {
   std::uint64_t newest_file = 0;       // file sequence in use when it was written; 0: none yet
   std::uint64_t durable_frame = 0;     // frames up to it were durable
   std::uint32_t next_number = 0;
+  std::uint64_t incarnation = 0;       // starts of this shard so far
   bool clean = false;                  // written by close(): no frame after durable_frame exists
   std::vector<PartitionCheckpoint> partitions{};
 };

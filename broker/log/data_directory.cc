@@ -234,7 +234,10 @@ Task<Result<void>> make_plan(io::Runtime& runtime, DataDirectory& directory, Sha
       co_return fail(Errc::io_error, fmt::format("shard {} could not be brought to rest; start once with {} shards", k, from));
     }
     for (PartitionCheckpoint& p : loaded.checkpoint.partitions) all.push_back(std::move(p));
-    for (Checkpoint& c : plan) c.directory_id = loaded.checkpoint.directory_id;
+    for (Checkpoint& c : plan) {
+      c.directory_id = loaded.checkpoint.directory_id;
+      c.incarnation = std::max(c.incarnation, loaded.checkpoint.incarnation);
+    }
   }
   for (PartitionCheckpoint& p : all) {
     Checkpoint& home = plan[home_of(p.id, to).value()];

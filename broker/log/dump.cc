@@ -21,6 +21,7 @@ std::string hex(std::span<const std::uint8_t> bytes) {
   for (auto b : bytes) out += fmt::format("{:02x}", b);
   return out;
 }
+std::string hex(Bytes bytes) { return hex(std::span{reinterpret_cast<const std::uint8_t*>(bytes.data()), bytes.size()}); }
 
 void add_batch_fields(JsonLine& line, const BatchHeader& h) {
   line.number("base_offset", h.base_offset.value()).number("last_offset", h.last_offset().value()).number("records", h.record_count);
@@ -151,12 +152,22 @@ class Dump {
     if (!item.payload_good) report_.damage(path_, item.position, item.bytes, fmt::format("frame {}: {}", h.sequence, item.what));
   }
 
+  static void add_hard_state(JsonLine& l, const HardState& state) {
+    l.number("vote", state.vote_node.value()).text("vote_directory", hex(state.vote_directory)).number("suspicion", state.suspicion);
+    l.number("floor_term", state.floor_term.value()).number("floor_offset", state.floor.offset.value()).number("floor_sub", state.floor.sub);
+  }
+
   static void add_control(JsonLine& l, FrameType type, Bytes p) {
-    if (type == FrameType::hard_state && p.size() == 4) l.number("vote", load_le<std::int32_t>(p.data()));
-    if (type == FrameType::partition_create && p.size() == 20) {
+    if (type == FrameType::hard_state) {
+      if (auto state = decode_hard_state(p, {})) add_hard_state(l, *state);
+    }
+    if (type == FrameType::log_start_entry && p.size() == 8) l.number("first_kept", load_le<std::int64_t>(p.data()));
+    if (type == FrameType::members) l.text("members", hex(p));
+    if (type == FrameType::partition_create && p.size() >= kPartitionCreateBytes) {
       TopicId topic;
       std::memcpy(topic.bytes.data(), p.data(), topic.bytes.size());
       l.text("topic_id", hex(topic.bytes)).number("partition_index", load_le<std::int32_t>(p.data() + 16));
+      if (p.size() > kPartitionCreateBytes) l.text("members", hex(p.subspan(kPartitionCreateBytes)));
     }
     if (type == FrameType::file_prepared && p.size() >= 24) {
       l.number("prepared_sequence", load_le<std::uint64_t>(p.data())).raw("prepared_salt", fmt::format("\"{:016x}\"", load_le<std::uint64_t>(p.data() + 8)));
@@ -305,14 +316,15 @@ class Dump {
     JsonLine top = line("checkpoint", 0, bytes.size());
     top.number("sequence", c->sequence).number("shard", c->shard).flag("clean", c->clean).number("slots", c->slots).text("directory_id", hex(c->directory_id));
     top.number("wal_file_bytes", c->wal_file_bytes).number("oldest_file", c->oldest_file).number("oldest_frame", c->oldest_frame);
-    top.number("newest_file", c->newest_file).number("durable_frame", c->durable_frame).number("next_number", c->next_number).number("partitions", c->partitions.size());
+    top.number("newest_file", c->newest_file).number("durable_frame", c->durable_frame).number("next_number", c->next_number).number("incarnation", c->incarnation).number("partitions", c->partitions.size());
     say(std::move(top));
     for (const PartitionCheckpoint& p : c->partitions) {
       JsonLine l{"partition"};
-      l.number("number", p.number).text("topic_id", hex(p.id.topic.bytes)).number("partition_index", p.id.index.value()).number("term", p.term.value());
-      l.number("vote", p.vote.value()).number("suspect", p.suspect).flag("removed", p.removed).number("log_start", p.log_start.value());
-      l.number("high_watermark", p.high_watermark.value()).number("flushed_segment", p.flushed_segment.value()).number("flushed_position", p.flushed_position);
-      l.number("flushed_offset", p.flushed_offset.value()).number("last_append_ms", p.last_append_ms).number("sub", p.sub);
+      l.number("number", p.number).text("topic_id", hex(p.id.topic.bytes)).number("partition_index", p.id.index.value()).number("term", p.hard.term.value());
+      add_hard_state(l, p.hard);
+      l.flag("removed", p.removed).number("log_start", p.log_start.value());
+      l.number("commit_offset", p.commit.offset.value()).number("commit_sub", p.commit.sub).number("flushed_segment", p.flushed_segment.value()).number("flushed_position", p.flushed_position);
+      l.number("flushed_offset", p.flushed_offset.value()).number("last_append_ms", p.last_append_ms);
       if (p.first_digest) l.number("first_digest", *p.first_digest);
       if (p.flushed_digest) l.number("flushed_digest", *p.flushed_digest);
       l.number("applied_through", p.applied_through).number("snapshot", p.snapshot.value());
@@ -320,7 +332,13 @@ class Dump {
       for (const TermEntry& t : p.terms) terms += fmt::format("{}{{\"term\":{},\"start\":{},\"sub\":{}}}", terms.size() > 1 ? "," : "", t.term.value(), t.start.value(), t.sub);
       std::string holes = "[";
       for (const Hole& h : p.holes) holes += fmt::format("{}{{\"from\":{},\"to\":{},\"accepted\":{}}}", holes.size() > 1 ? "," : "", h.from.value(), h.to.value(), h.accepted);
-      say(l.raw("terms", terms + "]").raw("holes", holes + "]"));
+      std::string marks = "[";
+      for (const Mark& m : p.marks) {
+        marks += fmt::format("{}{{\"kind\":\"{}\",\"term\":{},\"offset\":{},\"sub\":{},\"first_kept\":{},\"members\":\"{}\"}}", marks.size() > 1 ? "," : "",
+                             m.kind == MarkKind::members ? "members" : "log_start", m.term.value(), m.begin.offset.value(), m.begin.sub, m.log_start.value(), hex(Bytes{m.members}));
+      }
+      l.number("history_offset", p.history.position.offset.value()).number("history_sub", p.history.position.sub).number("history_term", p.history.term.value());
+      say(l.text("history_members", hex(Bytes{p.history.members})).raw("terms", terms + "]").raw("marks", marks + "]").raw("holes", holes + "]"));
     }
     co_return Result<void>{};
   }

@@ -18,6 +18,7 @@ struct HotBatch {
   std::uint32_t position = 0;  // there
   std::uint32_t digest = 0;    // of the batches before it there: SegmentIndex::digest()
   std::uint64_t frame = 0;     // sequence of the WAL frame that holds it
+  std::int64_t append_ms = 0;  // the leader's
   [[nodiscard]] std::uint32_t end() const { return position + static_cast<std::uint32_t>(bytes.length); }
 };
 

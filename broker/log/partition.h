@@ -14,6 +14,7 @@
 #include "base/task.h"
 #include "base/time.h"
 #include "log/producer_state.h"
+#include "log/replicated.h"
 #include "model/ids.h"
 #include "model/limits.h"
 #include "model/record_batch.h"
@@ -50,7 +51,7 @@ struct OffsetAtTime {
 
 struct RetentionOutcome {
   Offset log_start{};
-  std::uint64_t segments_removed = 0;
+  std::uint64_t segments_removed = 0;  // by going there
   std::uint64_t bytes_removed = 0;
 };
 
@@ -71,27 +72,58 @@ class Partition {
   virtual ~Partition() = default;
   [[nodiscard]] virtual PartitionId id() const = 0;
 
+  /// Whether a batch of so many bytes would be taken now; 0: an entry of length zero. The errors of append().
+  [[nodiscard]] virtual Result<void> writable(std::size_t bytes) const = 0;
+  /// Errors: closed, no_such_partition, and what failed the directory.
+  [[nodiscard]] virtual Result<void> usable() const = 0;
   /// Assigns base offset and leader epoch in place (both outside the batch's CRC), applies it to the derived state, adds it to
-  /// the hot tail and queues its WAL frame. Synchronous; durable when committed() answers. The slice is exactly one
-  /// validated batch, and nobody writes to it afterwards.
+  /// the hot tail and queues its WAL frame, in the term of the newest hard state, whose term start stands in the log. Synchronous. The
+  /// slice is exactly one validated batch, and nobody writes to it afterwards.
   /// Errors   storage_full, no_credit (the WAL's queue is full: wait for ShardLog::pressure()), too_large (does not fit a WAL
   ///          file), io_error (directory failed), corrupt (damaged, read-only), closed. Nothing was appended.
   [[nodiscard]] virtual Result<Appended> append(Slice batch, const BatchHeader& header, WallTime leader_append_time) = 0;
+  /// The same for a batch of another replica's log: offset and epoch are in it, and continue this log.
+  [[nodiscard]] virtual Result<void> append_copy(Slice batch, const BatchHeader& header, WallTime leader_append_time) = 0;
+  /// An entry of length zero at the end. Errors: those of append() but storage_full; invalid_argument (it is not the end).
+  [[nodiscard]] virtual Result<void> append_mark(const Mark& mark) = 0;
+  /// Queues the frame; the listener hears of `generation`, which grows. Errors: io_error, closed.
+  [[nodiscard]] virtual Result<void> save_hard_state(const HardState& state, std::uint64_t generation) = 0;
+  /// Null before it goes away. One at a time.
+  virtual void set_listener(DurabilityListener* listener) = 0;
+  [[nodiscard]] virtual ReplicatedState replicated() const = 0;
+  /// Everything up to `position` is committed: the high watermark moves, waiters are answered, readers woken. Never back.
+  virtual void commit_to(LogPosition position) = 0;
+  /// Those who wait for what is not committed are answered not_leader: whether it will be is not known here any more.
+  virtual void abandon_waiters() = 0;
+  /// A committed log start: records below are deleted for readers from now on. Never goes back. drop_deleted() frees the disk.
+  virtual void apply_log_start(Offset start) = 0;
+  /// Drops the whole log and begins anew at `start`, with `producers` as they are there. One step: a crash leaves the old log or the new
+  /// beginning. Errors: corrupt (producers), too_large, io_error, closed.
+  virtual Task<Result<void>> install(HistoryStart start, Offset log_start, std::vector<std::byte> producers) = 0;
+  /// Removes what lies wholly below the log start, once that is durable here. Errors: io_error, closed.
+  virtual Task<Result<void>> drop_deleted() = 0;
+  /// Whole batches from the one that holds `from` on, below `until`, committed or not, about `bytes_max` of them, at least one.
+  /// Errors: offset_out_of_range (deleted), corrupt, io_error, closed.
+  virtual Task<Result<ReplicaRead>> read_replica(Offset from, Offset until, std::size_t bytes_max) = 0;
+  /// The first place at or behind `at_least` where the derived state is stored, or the end if all of it is committed.
+  /// Errors: not_found (none now; later perhaps), io_error, corrupt.
+  virtual Task<Result<StateAt>> stored_state(LogPosition at_least) = 0;
   [[nodiscard]] virtual ProducerVerdict judge(const BatchHeader& header) const = 0;
 
-  // log_start <= high_watermark <= log_end, flushed <= log_end. All are exclusive ends but log_start.
+  // log_start <= high_watermark <= log_end, flushed <= log_end. All are exclusive ends but log_start. What a quorum elsewhere has is
+  // committed even while it is not flushed here.
   [[nodiscard]] virtual Offset log_start() const = 0;
   [[nodiscard]] virtual Offset high_watermark() const = 0;
   [[nodiscard]] virtual Offset flushed() const = 0;
   [[nodiscard]] virtual Offset log_end() const = 0;
-  [[nodiscard]] virtual LeaderEpoch term() const = 0;
-  [[nodiscard]] virtual NodeId vote() const = 0;  // NodeId{-1}: none in this term
-  /// (last term, offset, sub) as Raft compares it; entries of length zero raise `sub`.
+  [[nodiscard]] virtual LeaderEpoch term() const = 0;  // of the newest hard state
+  /// Behind the last entry; entries of length zero raise `sub`.
   [[nodiscard]] virtual LogPosition end_position() const = 0;
 
   /// High watermark or log start moved, or the partition failed or went away.
   [[nodiscard]] virtual Notifier& advanced() = 0;
-  /// Answers when high_watermark >= end. Order of answers = order of offsets. Errors: io_error, closed, no_such_partition.
+  /// Answers when high_watermark >= end. Order of answers = order of offsets. Errors: io_error, closed, no_such_partition; not_leader
+  /// (cut from the log, or abandoned).
   virtual Task<Result<void>> committed(Offset end) = 0;
 
   /// Whole batches below the high watermark. An empty list: nothing new yet.
@@ -103,18 +135,12 @@ class Partition {
   /// The first batch whose max timestamp is at or after `time_ms`, below the high watermark.
   virtual Task<Result<std::optional<OffsetAtTime>>> find_time(std::int64_t time_ms) = 0;
 
-  /// Deletes records before `start`; durable when it answers. Never goes back: a lower start changes nothing.
-  /// Errors   offset_out_of_range (above the high watermark), io_error, closed.
-  virtual Task<Result<void>> advance_log_start(Offset start) = 0;
   /// Replication's: cuts everything at or after `to`, entries of length zero included; a batch around it goes whole. A WAL frame
   /// first; drains segment writes; rolls derived state back. A `to` at or behind the end changes nothing.
   virtual Task<Result<void>> truncate_suffix(LogPosition to) = 0;
-  /// Durable when it answers. Errors: invalid_argument (an older term, or a second vote in one term).
-  virtual Task<Result<void>> set_hard_state(LeaderEpoch term, NodeId vote) = 0;
-  /// An entry of length zero: this node leads in its current term from here on.
-  virtual Task<Result<void>> start_term(LeaderEpoch term) = 0;
-  /// Removes sealed segments that retention no longer keeps; the active one never.
-  virtual Task<Result<RetentionOutcome>> enforce_retention(WallTime now) = 0;
+  /// Where the log would begin if retention had its way: at a segment's base, never within the active one, never above the high
+  /// watermark. Changes nothing.
+  virtual Task<Result<RetentionOutcome>> plan_retention(WallTime now) = 0;
 
   virtual void configure(PartitionOptions options) = 0;
   [[nodiscard]] virtual PartitionStats stats() const = 0;

@@ -5,36 +5,37 @@
 
 #include "base/log.h"
 #include "log/partition_log.h"
+#include "log/term_history.h"
 #include "log/wal_format.h"
 
 namespace tailrace::broker::log {
 
-Task<Result<void>> PartitionLog::advance_log_start(Offset start) {
-  TAILRACE_CO_TRY_VOID(usable());
-  Call call{*this};
-  if (shard_.failed()) co_return std::unexpected(shard_.failure());
-  // What is above the cut is gone, but for the caller; a start there would swallow what is appended next.
-  if (truncating_) co_return fail(Errc::not_leader, "the log is being truncated");
-  if (start > high_watermark_) {
-    co_return fail(Errc::offset_out_of_range, fmt::format("offset {}; valid: {} to {}", start.value(), log_start_.value(), high_watermark_.value()));
-  }
-  // There already, or on its way by another call.
-  if (start <= log_start_) co_return co_await shard_.wal.wait_durable(log_start_frame_);
+void PartitionLog::apply_log_start(Offset start) {
+  start = std::min(start, end_);
+  if (start <= log_start_ || !usable() || shard_.failed()) return;
   FrameHeader header = frame(FrameType::log_start);
   header.base_offset = start;
-  // In force at once: a checkpoint taken before this coroutine goes on must not miss it.
+  // In force at once: a checkpoint taken before this is durable must not miss it.
   log_start_ = start;
-  std::uint64_t logged = log_start_frame_ = shard_.wal.append(header, {}, this);
-  bool all = start == end_ && active().end > 0;
-  if (all) roll();  // the segment that is written to holds nothing any more: it is closed, so that it can go
-  TAILRACE_CO_TRY_VOID(co_await shard_.wal.wait_durable(logged));
-  if (all) {
-    if (auto closed = co_await flush(FlushMode::partial); !closed) log_warn("segment.not_closed", "{}: {}", folder(), closed.error().detail);
+  log_start_frame_ = shard_.wal.append(header, {}, this);
+  if (start == end_ && active().end > 0) {
+    roll();  // the segment that is written to holds nothing any more: it is closed, so that it can go
+    close_emptied_ = true;
   }
   std::erase_if(holes_, [&](const Hole& h) { return h.to > h.from && h.to <= log_start_; });
   advanced_.notify_all();
-  auto dropped = co_await drop_segments_below(log_start_);
-  if (!dropped) log_warn("segment.not_removed", "{}: {}", folder(), dropped.error().detail);
+}
+
+Task<Result<void>> PartitionLog::drop_deleted() {
+  TAILRACE_CO_TRY_VOID(usable());
+  Call call{*this};
+  if (shard_.failed()) co_return std::unexpected(shard_.failure());
+  TAILRACE_CO_TRY_VOID(co_await shard_.wal.wait_durable(log_start_frame_));
+  if (std::exchange(close_emptied_, false)) {
+    if (auto closed = co_await flush(FlushMode::partial); !closed) log_warn("segment.not_closed", "{}: {}", folder(), closed.error().detail);
+  }
+  TAILRACE_CO_TRY(std::uint64_t bytes, co_await drop_segments_below(log_start_));
+  (void)bytes;
   co_return Result<void>{};
 }
 
@@ -66,16 +67,14 @@ Task<Result<std::uint64_t>> PartitionLog::drop_segments_below(Offset start) {
   co_return bytes;
 }
 
-Task<Result<RetentionOutcome>> PartitionLog::enforce_retention(WallTime now) {
+Task<Result<RetentionOutcome>> PartitionLog::plan_retention(WallTime now) {
   TAILRACE_CO_TRY_VOID(usable());
   Call call{*this};
-  Offset committed = high_watermark_;  // what is asked for is about the log as it is now; indexes are read in between
-  TAILRACE_CO_TRY_VOID(co_await shard_.wal.wait_durable(log_start_frame_));
+  Offset committed = commit_.offset;  // what is asked for is about the log as it is now; indexes are read in between
   RetentionOutcome out{.log_start = log_start_};
   if (truncating_ || (!options_.retention_time && !options_.retention_bytes)) co_return out;
   std::uint64_t total = stats().bytes;
-  Offset start = log_start_;
-  std::vector<SealedSegment> sealed = sealed_;  // a copy: indexes are read in between
+  std::vector<SealedSegment> sealed = sealed_;  // a copy, for the same reason
   for (std::size_t i = 0; i < sealed.size(); ++i) {
     Offset next = i + 1 < sealed.size() ? sealed[i + 1].base : open_.front()->base;
     bool drop = options_.retention_bytes && total > *options_.retention_bytes && total - sealed[i].bytes >= *options_.retention_bytes;
@@ -89,11 +88,8 @@ Task<Result<RetentionOutcome>> PartitionLog::enforce_retention(WallTime now) {
     total -= sealed[i].bytes;
     out.bytes_removed += sealed[i].bytes;
     ++out.segments_removed;
-    start = next;
+    out.log_start = std::max(out.log_start, next);
   }
-  // Where another call is moving it, too, what is told is durable.
-  if (!truncating_) TAILRACE_CO_TRY_VOID(co_await advance_log_start(std::max(start, log_start_)));
-  out.log_start = log_start_;
   co_return out;
 }
 
@@ -148,7 +144,7 @@ Task<Result<void>> PartitionLog::truncate(LogPosition to) {
     position = walk.position();
   }
   // Where it is less than the position asked for, a batch went whole: what lies in front of that stays.
-  LogPosition left{cut, cut == end ? std::min(to.sub, sub_at(terms_, cut)) : sub_at(terms_, cut)};
+  LogPosition left{cut, cut == end ? std::min(to.sub, sub_of(cut)) : sub_of(cut)};
   FrameHeader header = frame(FrameType::truncate);
   header.base_offset = cut;
   header.sub = left.sub;
@@ -170,7 +166,7 @@ Task<Result<void>> PartitionLog::truncate(LogPosition to) {
   for (std::size_t i = 0; i < hot_.size() && hot_.at(i).next <= cut; ++i) {
     const HotBatch& b = hot_.at(i);
     auto length = static_cast<std::uint32_t>(b.bytes.length);
-    rest.tail.push_back({FrameType::batch, b.bytes, b.base, b.next, b.segment, b.position, b.frame, last_append_ms_, length, length});
+    rest.tail.push_back({FrameType::batch, b.bytes, b.base, b.next, b.segment, b.position, b.frame, b.append_ms, length, length});
   }
   // A remainder frame that still protects the block of the cut protects it afterwards too.
   // One of an earlier segment is as it was; the frames of what it stands for may be gone.
@@ -200,17 +196,92 @@ Task<Result<void>> PartitionLog::truncate(LogPosition to) {
   producers_.clear();
   TAILRACE_CO_TRY_VOID(co_await lay(std::move(rest)));
   if (keep_copied) copied_ = copied;
-  // Where the term of this run began may be cut off: the next append begins it again.
-  term_queued_ = term_queued_ && !terms_.empty() && terms_.back().term == term_;
   co_return Result<void>{};
+}
+
+Task<Result<void>> PartitionLog::install(HistoryStart start, Offset log_start, std::vector<std::byte> producers) {
+  TAILRACE_CO_TRY_VOID(usable());
+  Call call{*this};
+  if (shard_.failed()) co_return std::unexpected(shard_.failure());
+  if (truncating_) co_return fail(Errc::not_leader, "a truncation is running");
+  TAILRACE_CO_TRY_VOID(ProducerState{}.load(producers));
+  std::size_t length = 12 + start.members.size() + producers.size();
+  if (length > wal_payload_max(shard_.options.wal_file_bytes) || length > kFramePayloadMax) co_return fail(Errc::too_large, fmt::format("producer state of {} bytes", producers.size()));
+  truncating_ = true;
+  auto done = co_await install_locked(std::move(start), log_start, producers);
+  if (!done && before_cut_ && usable()) shard_.directory_failed(done.error());  // as after a truncation
+  truncating_ = laying_anew_ = false;
+  cut_frame_ = 0;
+  if (!shard_.failed()) before_cut_.reset();
+  release_committed();
+  advanced_.notify_all();
+  co_return done;
+}
+
+Task<Result<void>> PartitionLog::install_locked(HistoryStart start, Offset log_start, Bytes producers) {
+  TAILRACE_CO_TRY_VOID(co_await shard_.wal.wait_durable(shard_.wal.last_appended()));
+  FrameHeader header = frame(FrameType::install);
+  header.base_offset = header.segment_base = start.position.offset;
+  header.sub = start.position.sub;
+  header.term = start.term;
+  header.position = 0;
+  Slice payload = Slice::whole(encode(InstallPayload{log_start, start.members, producers}));
+  std::size_t front = payload.length - producers.size();
+  cut_frame_ = shard_.wal.append(header, payload, this);
+  TAILRACE_CO_TRY_VOID(co_await shard_.wal.wait_durable(cut_frame_));
+  auto held = co_await lock_.acquire();  // no segment write is running
+  TAILRACE_CO_TRY_VOID(usable());
+
+  RecoveredPartition anew;
+  anew.state = checkpoint();
+  before_cut_ = anew.state;
+  begin_state_anew(anew.state, start, log_start);
+  anew.truncated = true;
+  anew.end = start.position.offset;
+  auto length = static_cast<std::uint32_t>(producers.size());
+  anew.tail.push_back({FrameType::install, payload.part(front, length), anew.end, anew.end, anew.end, 0, cut_frame_, last_append_ms_, length, length});
+  shard_.files.drop_partition(number_);
+  shard_.cold.forget_partition(number_);
+  for (const SealedSegment& s : sealed_) {
+    if (s.index) shard_.index_bytes -= std::min<std::uint64_t>(shard_.index_bytes, s.index->memory_bytes());
+  }
+  laying_anew_ = true;
+  shard_.stats.hot_bytes -= std::min(shard_.stats.hot_bytes, hot_.bytes());
+  hot_.clear();
+  undurable_ = 0;
+  sealed_.clear();
+  copied_ = {};
+  remainder_ = {};
+  producers_.clear();
+  commit_ = start.position;
+  co_return co_await lay(std::move(anew));
+}
+
+std::uint32_t PartitionLog::sub_of(Offset offset) const {
+  std::uint32_t sub = sub_at(terms_, marks_, offset);
+  return history_.position.offset == offset ? std::max(sub, history_.position.sub) : sub;
+}
+
+void begin_state_anew(PartitionCheckpoint& state, const HistoryStart& start, Offset log_start) {
+  state.log_start = std::max(state.log_start, std::min(log_start, start.position.offset));
+  state.commit = start.position;
+  state.flushed_segment = state.flushed_offset = start.position.offset;
+  state.flushed_position = 0;
+  state.first_digest.reset();
+  state.flushed_digest.reset();
+  state.snapshot = Offset{-1};
+  state.history = start;
+  state.terms.clear();
+  state.marks.clear();
+  state.holes.clear();
 }
 
 void cut_state(PartitionCheckpoint& state, LogPosition to, Offset segment, std::uint32_t position) {
   Offset cut = to.offset;
-  state.sub = to.sub;
   while (!state.terms.empty() && state.terms.back().behind() > to) state.terms.pop_back();
+  while (!state.marks.empty() && state.marks.back().end() > to) state.marks.pop_back();
   std::erase_if(state.holes, [&](const Hole& h) { return h.from >= cut; });
-  state.high_watermark = std::min(state.high_watermark, cut);
+  state.commit = std::min(state.commit, to);
   if (segment < state.flushed_segment || (segment == state.flushed_segment && position == 0)) state.first_digest.reset();
   if (cut < state.flushed_offset || segment < state.flushed_segment) state.flushed_digest.reset();
   bool ahead = segment < state.flushed_segment || (segment == state.flushed_segment && position < state.flushed_position);
@@ -246,11 +317,14 @@ Task<Result<void>> PartitionLog::skip_damage() {
   }
   if (end > end_) {
     end_ = end;
+    sub_ = 0;
     roll();
   }
   TAILRACE_CO_TRY_VOID(co_await shard_.wal.wait_durable(logged));
-  flushed_ = std::max(flushed_, end);
-  high_watermark_ = std::max(high_watermark_, end);
+  if (end > flushed_) {
+    flushed_ = end;
+    flushed_sub_ = 0;
+  }
   log_warn("partition.damage_skipped", "{}: {} holes accepted", folder(), open.size());
   advanced_.notify_all();
   co_return Result<void>{};

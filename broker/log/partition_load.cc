@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/planted.h"
 #include "log/partition_log.h"
+#include "log/term_history.h"
 #include "log/wal_format.h"
 
 namespace tailrace::broker::log {
@@ -36,20 +37,21 @@ struct PartitionLog::Loading {
 };
 
 Task<Result<void>> PartitionLog::load(RecoveredPartition recovered) {
-  logged_term_ = recovered.state.term;
-  logged_vote_ = recovered.state.vote;
-  term_ = recovered.state.term + 1;
-  vote_ = NodeId{-1};
-  co_return co_await lay(std::move(recovered));
+  hard_ = recovered.state.hard;
+  commit_ = recovered.state.commit;
+  TAILRACE_CO_TRY_VOID(co_await lay(std::move(recovered)));
+  if (damaged()) hard_.suspicion = kLost;
+  co_return Result<void>{};
 }
 
 Task<Result<void>> PartitionLog::lay(RecoveredPartition recovered) {
   Loading loading{.from = std::move(recovered)};
   const PartitionCheckpoint& state = loading.from.state;
-  sub_ = state.sub;
   log_start_ = state.log_start;
   last_append_ms_ = state.last_append_ms;
+  history_ = state.history;
   terms_ = state.terms;
+  marks_ = state.marks;
   holes_ = state.holes;
   snapshot_ = state.snapshot;
   open_.clear();
@@ -68,8 +70,12 @@ Task<Result<void>> PartitionLog::lay(RecoveredPartition recovered) {
     if (active().end == 0) open_.pop_back();
     open_.push_back(std::make_unique<OpenSegment>(end_));
   }
-  flushed_ = high_watermark_ = end_;
   while (!terms_.empty() && terms_.back().start > end_) terms_.pop_back();  // its first batch was in a torn tail
+  while (!marks_.empty() && marks_.back().begin.offset > end_) marks_.pop_back();
+  sub_ = sub_of(end_);
+  flushed_ = end_;
+  flushed_sub_ = sub_;
+  commit_ = std::min(commit_, end_position());
   undurable_ = 0;
   auto open_hole = [](const Hole& hole) { return !hole.accepted; };
   if (std::ranges::any_of(holes_, open_hole) && std::ranges::none_of(state.holes, open_hole)) ++shard_.stats.found_damaged;
@@ -109,11 +115,34 @@ void PartitionLog::begin_behind_deleted(Loading& loading) {
   open_.front() = std::make_unique<OpenSegment>(next);
 }
 
+/// The files of a log that was dropped for a new beginning; none of them is a part of what comes. When this is done the frame that
+/// says so is needed no more: the producers that came with it are in a snapshot.
+Task<Result<void>> PartitionLog::clear_old_log(Loading& loading) {
+  Offset base = loading.from.state.flushed_segment;
+  for (const io::DirectoryEntry& file : loading.files) {
+    bool known = parse_segment_name(file.name, "log") || parse_segment_name(file.name, "idx") || parse_segment_name(file.name, "snap");
+    if (!known) continue;
+    auto gone = co_await shard_.runtime.files.remove(folder() + "/" + file.name);
+    if (!gone && gone.error().code != Errc::not_found) co_return gone;
+  }
+  loading.files.clear();
+  TAILRACE_CO_TRY_VOID(co_await make_folders());
+  Bytes producers = loading.from.tail.front().bytes.bytes();
+  TAILRACE_CO_TRY_VOID(co_await replace_file(shard_.runtime, segment_path(folder(), base, "snap"), encode_snapshot(base, producers)));
+  TAILRACE_CO_TRY_VOID(co_await sync_folder(folder()));
+  snapshot_ = base;
+  std::string snapshot = segment_path("", base, "snap");
+  loading.files.push_back({.name = snapshot.substr(snapshot.rfind('/') + 1)});
+  loading.from.tail.erase(loading.from.tail.begin());
+  co_return Result<void>{};
+}
+
 Task<Result<void>> PartitionLog::list_segments(Loading& loading) {
   const PartitionCheckpoint& state = loading.from.state;
   auto listed = co_await shard_.runtime.files.list(folder());
   if (!listed && listed.error().code != Errc::not_found) co_return std::unexpected(listed.error());
   if (listed) loading.files = *std::move(listed);
+  if (loading.from.begins_anew()) TAILRACE_CO_TRY_VOID(co_await clear_old_log(loading));
   begin_behind_deleted(loading);
   bool active_found = false;
   for (const io::DirectoryEntry& file : loading.files) {
@@ -310,7 +339,7 @@ Result<void> PartitionLog::lay_batch(Loading& loading, Slice bytes, const BatchH
   std::uint32_t digest = s.index.digest();
   s.index.add(header, bytes.bytes(), append_ms);
   hot_.push({.bytes = std::move(bytes), .base = header.base_offset, .next = header.next_offset(), .segment = s.base, .position = s.end,
-             .digest = digest, .frame = frame});
+             .digest = digest, .frame = frame, .append_ms = last_append_ms_});
   shard_.stats.hot_bytes += hot_.back().bytes.length;
   s.end += static_cast<std::uint32_t>(hot_.back().bytes.length);
   s.durable = s.end;

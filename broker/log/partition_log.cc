@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "base/planted.h"
+#include "log/term_history.h"
 
 namespace tailrace::broker::log {
 namespace {
@@ -48,56 +49,115 @@ Result<void> PartitionLog::appendable(std::size_t bytes) const {
 
 FrameHeader PartitionLog::frame(FrameType type) const {
   return {.type = type, .partition = number_, .base_offset = end_, .segment_base = active().base, .position = active().end,
-          .term = term_, .append_time_ms = last_append_ms_, .sub = sub_};
+          .term = hard_.term, .append_time_ms = last_append_ms_, .sub = sub_};
 }
 
-std::uint64_t PartitionLog::queue_hard_state() {
-  logged_term_ = term_;
-  logged_vote_ = vote_;
-  Buffer payload = Buffer::allocate(4);
-  store_le(payload.data(), vote_.value());
-  return shard_.wal.append(frame(FrameType::hard_state), Slice::whole(std::move(payload)), this);
+Result<void> PartitionLog::save_hard_state(const HardState& state, std::uint64_t generation) {
+  TAILRACE_TRY_VOID(usable());
+  if (shard_.failed()) return std::unexpected(shard_.failure());
+  if (state.term < hard_.term) return fail(Errc::invalid_argument, fmt::format("term {} is older than {}", state.term.value(), hard_.term.value()));
+  hard_ = state;
+  Buffer payload = Buffer::allocate(kHardStateBytes);
+  encode(hard_, payload.bytes());
+  std::uint64_t queued = shard_.wal.append(frame(FrameType::hard_state), Slice::whole(std::move(payload)), this);
+  queued_.push_back({queued, {}, generation});
+  return {};
 }
 
-/// The term rises at each start; the first append of a run makes it durable, in the same commit.
-void PartitionLog::queue_term() {
-  if (term_queued_) return;
-  term_queued_ = true;
-  queue_hard_state();
+Result<void> PartitionLog::append_mark(const Mark& mark) {
+  TAILRACE_TRY_VOID(usable());
+  if (shard_.failed()) return std::unexpected(shard_.failure());
+  if (mark.begin != end_position() || mark.members.size() > kMembersBytesMax) return fail(Errc::invalid_argument, "an entry that is not the next");
   ++sub_;
-  note_term(terms_, {term_, end_, sub_});
-  shard_.wal.append(frame(FrameType::term_start), {}, this);
+  FrameHeader header = frame(FrameType::term_start);
+  header.term = mark.term;
+  Slice payload;
+  switch (mark.kind) {
+    case MarkKind::term_start: note_term(terms_, {mark.term, end_, sub_}); break;
+    case MarkKind::members: {
+      header.type = FrameType::members;
+      Buffer bytes = Buffer::allocate(mark.members.size());
+      std::memcpy(bytes.data(), mark.members.data(), mark.members.size());
+      payload = Slice::whole(std::move(bytes));
+      break;
+    }
+    case MarkKind::log_start: {
+      header.type = FrameType::log_start_entry;
+      Buffer bytes = Buffer::allocate(8);
+      store_le(bytes.data(), mark.log_start.value());
+      payload = Slice::whole(std::move(bytes));
+      break;
+    }
+  }
+  if (mark.kind != MarkKind::term_start) {
+    marks_.push_back(mark);
+    prune_marks();
+  }
+  queued_.push_back({shard_.wal.append(header, std::move(payload), this), end_position(), 0});
+  return {};
 }
 
-Result<Appended> PartitionLog::append(Slice batch, const BatchHeader& header, WallTime leader_append_time) {
-  TAILRACE_TRY_VOID(appendable(batch.length));
+/// The oldest go, as far as they are committed: the history begins behind them then.
+void PartitionLog::prune_marks() {
+  while (marks_.size() > kOtherMarksMax && marks_.front().end() <= commit_) {
+    Mark& first = marks_.front();
+    history_.term = term_before(terms_, first.end(), history_.term);
+    history_.position = first.end();
+    if (first.kind == MarkKind::members) history_.members = std::move(first.members);
+    marks_.erase(marks_.begin());
+  }
+}
+
+Result<void> PartitionLog::writable(std::size_t bytes) const {
+  TAILRACE_TRY_VOID(appendable(bytes));
   if (truncating_) return fail(Errc::not_leader, "the log is being truncated");
   // Metadata stays writable: a topic must be deletable when the disk is full. WAL files exist already, and the reserve is for this.
-  if (shard_.disk_full && id_.topic != kMetadataTopicId) return fail(Errc::storage_full, shard_.options.data_directory);
-  if (!shard_.wal.has_room(FrameHeader::frame_bytes(batch.length))) {
+  if (bytes > 0 && shard_.disk_full && id_.topic != kMetadataTopicId) return fail(Errc::storage_full, shard_.options.data_directory);
+  if (bytes > 0 && !shard_.wal.has_room(FrameHeader::frame_bytes(bytes))) {
     shard_.wal.tell_of_room();
     return fail(Errc::no_credit, "the WAL's queue is full");
   }
-  TAILRACE_DCHECK(batch.length == header.total_bytes(), "a slice holds exactly one batch");
+  return {};
+}
 
-  if (active().end > 0 && active().end + batch.length > options_.segment_bytes_max) roll();
-  queue_term();
-  if (!queue_remainder()) return fail(Errc::internal, "what a partial block on disk holds is in no memory");
-  last_append_ms_ = std::max<std::int64_t>(last_append_ms_, leader_append_time.time_since_epoch().count());
+Result<Appended> PartitionLog::append(Slice batch, const BatchHeader& header, WallTime leader_append_time) {
+  TAILRACE_TRY_VOID(writable(batch.length));
+  TAILRACE_DCHECK(batch.length == header.total_bytes(), "a slice holds exactly one batch");
+  if (terms_.empty() || terms_.back().term != hard_.term) return fail(Errc::internal, "no term was begun in the log");
   BatchHeader placed = header;
   placed.base_offset = end_;
-  placed.leader_epoch = term_;
+  placed.leader_epoch = hard_.term;
+  if (active().end > 0 && active().end + batch.length > options_.segment_bytes_max) roll();
+  if (!queue_remainder()) return fail(Errc::internal, "what a partial block on disk holds is in no memory");
   assign_batch(batch.mutable_bytes(), placed.base_offset, placed.leader_epoch);
+  last_append_ms_ = std::max<std::int64_t>(last_append_ms_, leader_append_time.time_since_epoch().count());
+  lay_down(std::move(batch), placed);
+  return Appended{placed.base_offset, end_};
+}
 
+Result<void> PartitionLog::append_copy(Slice batch, const BatchHeader& header, WallTime leader_append_time) {
+  TAILRACE_TRY_VOID(writable(batch.length));
+  bool next = header.base_offset == end_ && header.offsets_make_sense() && batch.length == header.total_bytes();
+  if (!next || terms_.empty() || terms_.back().term != header.leader_epoch) return fail(Errc::invalid_argument, "a batch that is not the next");
+  if (active().end > 0 && active().end + batch.length > options_.segment_bytes_max) roll();
+  if (!queue_remainder()) return fail(Errc::internal, "what a partial block on disk holds is in no memory");
+  last_append_ms_ = std::max<std::int64_t>(last_append_ms_, leader_append_time.time_since_epoch().count());
+  lay_down(std::move(batch), header);
+  return {};
+}
+
+void PartitionLog::lay_down(Slice batch, const BatchHeader& placed) {
   OpenSegment& segment = active();
   WallTime append_time{std::chrono::milliseconds{last_append_ms_}};
   producers_.apply(placed, batch.bytes(), append_time);
   std::uint32_t digest = segment.index.digest();
   segment.index.add(placed, batch.bytes(), last_append_ms_);
   sub_ = 0;
-  std::uint64_t sequence = shard_.wal.append(frame(FrameType::batch), batch, this);
+  FrameHeader header = frame(FrameType::batch);
+  header.term = placed.leader_epoch;
+  std::uint64_t sequence = shard_.wal.append(header, batch, this);
   hot_.push({.bytes = std::move(batch), .base = placed.base_offset, .next = placed.next_offset(), .segment = segment.base,
-             .position = segment.end, .digest = digest, .frame = sequence});
+             .position = segment.end, .digest = digest, .frame = sequence, .append_ms = last_append_ms_});
   ++undurable_;
   segment.end += static_cast<std::uint32_t>(hot_.back().bytes.length);
   end_ = placed.next_offset();
@@ -109,7 +169,6 @@ Result<Appended> PartitionLog::append(Slice batch, const BatchHeader& header, Wa
   if (planted(PlantedBug::segment_before_wal) && !flush_queued) {
     shard_.want_flush(*this);
   }
-  return Appended{placed.base_offset, end_};
 }
 
 /// New appends go to a new segment; the old one is sealed in the background.
@@ -142,33 +201,53 @@ void PartitionLog::maybe_save_point(OpenSegment& segment) {
 }
 
 void PartitionLog::frames_durable(std::uint64_t sequence) noexcept {
-  bool moved = false;
+  bool batches = false;
   while (undurable_ > 0) {
     const HotBatch& batch = hot_.at(hot_.size() - undurable_);
     if (batch.frame > sequence) break;
     --undurable_;
     flushed_ = batch.next;
-    moved = true;
+    flushed_sub_ = 0;
+    batches = true;
     for (auto it = open_.rbegin(); it != open_.rend(); ++it) {
       if ((*it)->base != batch.segment) continue;
       (*it)->durable = std::max((*it)->durable, batch.end());
       break;
     }
   }
-  if (!moved) return;
-  // The commit rule of a single replica: what is flushed here is committed.
-  high_watermark_ = std::max(high_watermark_, flushed_);
-  release_committed();
+  std::size_t done = 0;
+  for (; done < queued_.size() && queued_[done].frame <= sequence; ++done) {
+    durable_generation_ = std::max(durable_generation_, queued_[done].generation);
+    if (queued_[done].end <= flushed_position()) continue;
+    flushed_ = queued_[done].end.offset;
+    flushed_sub_ = queued_[done].end.sub;
+  }
+  queued_.erase(queued_.begin(), queued_.begin() + static_cast<std::ptrdiff_t>(done));
+  if (!batches && done == 0) return;
+  if (batches) {
+    const OpenSegment& front = *open_.front();
+    if (!flush_queued && (open_.size() > 1 || (front.durable - front.written >= kFlushBytes && shard_.eager()))) shard_.want_flush(*this);
+  }
+  if (listener_) listener_->durable(flushed_position(), term_before(terms_, flushed_position(), history_.term), durable_generation_);
+}
+
+void PartitionLog::commit_to(LogPosition position) {
+  position = std::min(position, end_position());
+  if (position <= commit_) return;
+  bool moved = position.offset > commit_.offset;
+  commit_ = position;
+  if (moved) release_committed();
   advanced_.notify_all();
-  const OpenSegment& front = *open_.front();
-  if (!flush_queued && (open_.size() > 1 || (front.durable - front.written >= kFlushBytes && shard_.eager()))) shard_.want_flush(*this);
 }
 
 class PartitionLog::CommittedAwaiter : private CommitWaiter {
  public:
   CommittedAwaiter(PartitionLog& partition, Offset wanted) : partition_{partition} { end = wanted; }
-  [[nodiscard]] bool await_ready() const noexcept {
-    return partition_.high_watermark_ >= end || !partition_.usable() || partition_.shard_.failed() || end > partition_.end_;
+  [[nodiscard]] bool await_ready() noexcept {
+    if (partition_.commit_.offset >= end) ended = WaitEnd::committed;
+    else if (end > partition_.end_) ended = WaitEnd::cut;
+    else return !partition_.usable() || partition_.shard_.failed();
+    return true;
   }
   void await_suspend(std::coroutine_handle<> caller) noexcept {
     handle = caller;
@@ -180,28 +259,40 @@ class PartitionLog::CommittedAwaiter : private CommitWaiter {
     (after ? after->later : partition_.waiters_head_) = this;
     (later ? later->earlier : partition_.waiters_tail_) = this;
   }
-  void await_resume() const noexcept {}
+  [[nodiscard]] WaitEnd await_resume() const noexcept { return ended; }
 
  private:
   PartitionLog& partition_;
 };
 
 Task<Result<void>> PartitionLog::committed(Offset end) {
-  co_await CommittedAwaiter{*this, end};
-  if (high_watermark_ >= end) co_return Result<void>{};
+  switch (co_await CommittedAwaiter{*this, end}) {
+    case WaitEnd::committed: co_return Result<void>{};
+    case WaitEnd::cut: co_return fail(Errc::not_leader, "the offset was cut from the log");
+    case WaitEnd::abandoned: co_return fail(Errc::not_leader, "leadership was lost before it was known to be committed");
+    case WaitEnd::over: break;
+  }
   TAILRACE_CO_TRY_VOID(usable());
-  if (shard_.failed()) co_return std::unexpected(shard_.failure());
-  co_return fail(Errc::not_leader, "the offset was cut from the log");
+  co_return std::unexpected(shard_.failure());
+}
+
+void PartitionLog::release(CommitWaiter& waiter, WaitEnd ended) {
+  (waiter.earlier ? waiter.earlier->later : waiters_head_) = waiter.later;
+  (waiter.later ? waiter.later->earlier : waiters_tail_) = waiter.earlier;
+  waiter.ended = ended;
+  shard_.runtime.executor.post(waiter);
 }
 
 void PartitionLog::release_committed() {
+  while (waiters_head_ && waiters_head_->end <= commit_.offset) release(*waiters_head_, WaitEnd::committed);
+  while (waiters_tail_ && waiters_tail_->end > end_) release(*waiters_tail_, WaitEnd::cut);
   bool all = removed_ || closed_ || shard_.failed();
-  while (waiters_head_ && (all || waiters_head_->end <= high_watermark_ || waiters_head_->end > end_)) {
-    CommitWaiter* first = waiters_head_;
-    waiters_head_ = first->later;
-    (waiters_head_ ? waiters_head_->earlier : waiters_tail_) = nullptr;
-    shard_.runtime.executor.post(*first);
-  }
+  while (all && waiters_head_) release(*waiters_head_, WaitEnd::over);
+}
+
+void PartitionLog::abandon_waiters() {
+  release_committed();
+  while (waiters_head_) release(*waiters_head_, WaitEnd::abandoned);
 }
 
 void PartitionLog::fail_waiters() {
@@ -209,28 +300,27 @@ void PartitionLog::fail_waiters() {
   advanced_.notify_all();
 }
 
-Task<Result<void>> PartitionLog::set_hard_state(LeaderEpoch term, NodeId vote) {
-  TAILRACE_CO_TRY_VOID(usable());
-  if (shard_.failed()) co_return std::unexpected(shard_.failure());
-  if (term < term_) co_return fail(Errc::invalid_argument, fmt::format("term {} is older than {}", term.value(), term_.value()));
-  if (term == term_ && vote_ != NodeId{-1} && vote != vote_) {
-    co_return fail(Errc::invalid_argument, fmt::format("voted for node {} in term {} already", vote_.value(), term.value()));
+ReplicatedState PartitionLog::replicated() const {
+  ReplicatedState out{.hard = hard_, .start = history_, .marks = {}, .end = end_position(), .commit = commit_, .log_start = log_start_};
+  // Segments below are gone; a term that only a batch tells of has no entry that begins it.
+  Offset first = sealed_.empty() ? open_.front()->base : sealed_.front().base;
+  LogPosition from = std::max(history_.position, LogPosition{first, 0});
+  for (const TermEntry& t : terms_) {
+    if (t.sub == 0) from = std::max(from, t.behind());
   }
-  if (term > term_) term_queued_ = false;  // the next append begins it
-  term_ = term;
-  vote_ = vote;
-  co_return co_await shard_.wal.wait_durable(queue_hard_state());
-}
-
-Task<Result<void>> PartitionLog::start_term(LeaderEpoch term) {
-  TAILRACE_CO_TRY_VOID(appendable(0));
-  if (truncating_) co_return fail(Errc::not_leader, "the log is being truncated");
-  if (term < term_) co_return fail(Errc::invalid_argument, "an older term");
-  if (term > term_) vote_ = NodeId{-1};
-  term_ = term;
-  term_queued_ = false;
-  queue_term();
-  co_return co_await shard_.wal.wait_durable(shard_.wal.last_appended());
+  from = std::min(from, out.end);
+  out.start.position = from;
+  out.start.term = term_before(terms_, from, history_.term);
+  for (const Mark& m : marks_) {
+    if (m.begin >= from) out.marks.push_back(m);
+    else if (m.kind == MarkKind::members) out.start.members = m.members;
+  }
+  for (const TermEntry& t : terms_) {
+    LogPosition begin{t.start, t.sub == 0 ? 0 : t.sub - 1};
+    if (t.sub > 0 && begin >= from) out.marks.push_back({.begin = begin, .term = t.term, .kind = MarkKind::term_start, .log_start = {}, .members = {}});
+  }
+  std::ranges::sort(out.marks, {}, &Mark::begin);
+  return out;
 }
 
 std::optional<std::uint64_t> PartitionLog::needed_frame() const {
@@ -257,10 +347,9 @@ PartitionCheckpoint PartitionLog::checkpoint() const {
   PartitionCheckpoint c;
   c.number = number_;
   c.id = id_;
-  c.term = logged_term_;
-  c.vote = logged_vote_;
+  c.hard = hard_;
   c.log_start = log_start_;
-  c.high_watermark = flushed_;
+  c.commit = commit_;
   c.flushed_segment = s.base;
   c.flushed_position = s.synced;
   std::size_t first = hot_.find_position(s.base, s.synced);
@@ -271,11 +360,12 @@ PartitionCheckpoint PartitionLog::checkpoint() const {
     c.flushed_digest = here ? hot_.at(first).digest : s.index.digest();
   }
   c.last_append_ms = last_append_ms_;
-  c.sub = sub_;
   auto needed = needed_frame();
   c.applied_through = needed ? *needed - 1 : shard_.wal.durable();
   c.snapshot = snapshot_;
+  c.history = history_;
   c.terms = terms_;
+  c.marks = marks_;
   c.holes = holes_;
   return c;
 }

@@ -41,24 +41,34 @@ class PartitionLog final : public Partition, public WalWriter::Listener {
 
   // Partition
   [[nodiscard]] PartitionId id() const override { return id_; }
+  [[nodiscard]] Result<void> writable(std::size_t bytes) const override;
+  [[nodiscard]] Result<void> usable() const override;
   [[nodiscard]] Result<Appended> append(Slice batch, const BatchHeader& header, WallTime leader_append_time) override;
+  [[nodiscard]] Result<void> append_copy(Slice batch, const BatchHeader& header, WallTime leader_append_time) override;
+  [[nodiscard]] Result<void> append_mark(const Mark& mark) override;
+  [[nodiscard]] Result<void> save_hard_state(const HardState& state, std::uint64_t generation) override;
+  void set_listener(DurabilityListener* listener) override { listener_ = listener; }
+  [[nodiscard]] ReplicatedState replicated() const override;
+  void commit_to(LogPosition position) override;
+  void abandon_waiters() override;
+  void apply_log_start(Offset start) override;
+  Task<Result<void>> drop_deleted() override;
+  Task<Result<ReplicaRead>> read_replica(Offset from, Offset until, std::size_t bytes_max) override;
+  Task<Result<void>> install(HistoryStart start, Offset log_start, std::vector<std::byte> producers) override;
+  Task<Result<StateAt>> stored_state(LogPosition at_least) override;
   [[nodiscard]] ProducerVerdict judge(const BatchHeader& header) const override { return producers_.judge(header); }
   [[nodiscard]] Offset log_start() const override { return log_start_; }
-  [[nodiscard]] Offset high_watermark() const override { return high_watermark_; }
+  [[nodiscard]] Offset high_watermark() const override { return commit_.offset; }
   [[nodiscard]] Offset flushed() const override { return flushed_; }
   [[nodiscard]] Offset log_end() const override { return end_; }
-  [[nodiscard]] LeaderEpoch term() const override { return term_; }
-  [[nodiscard]] NodeId vote() const override { return vote_; }
+  [[nodiscard]] LeaderEpoch term() const override { return hard_.term; }
   [[nodiscard]] LogPosition end_position() const override { return {end_, sub_}; }
   [[nodiscard]] Notifier& advanced() override { return advanced_; }
   Task<Result<void>> committed(Offset end) override;
   Task<Result<ReadResult>> read(Offset from, ReadLimits limits) override;
   Task<Result<std::optional<OffsetAtTime>>> find_time(std::int64_t time_ms) override;
-  Task<Result<void>> advance_log_start(Offset start) override;
   Task<Result<void>> truncate_suffix(LogPosition to) override;
-  Task<Result<void>> set_hard_state(LeaderEpoch term, NodeId vote) override;
-  Task<Result<void>> start_term(LeaderEpoch term) override;
-  Task<Result<RetentionOutcome>> enforce_retention(WallTime now) override;
+  Task<Result<RetentionOutcome>> plan_retention(WallTime now) override;
   void configure(PartitionOptions options) override { options_ = options; }
   [[nodiscard]] bool lost(Offset offset) const override;
   [[nodiscard]] PartitionStats stats() const override;
@@ -141,8 +151,10 @@ class PartitionLog final : public Partition, public WalWriter::Listener {
    private:
     PartitionLog& partition_;
   };
+  enum class WaitEnd : std::uint8_t { committed, cut, abandoned, over };
   struct CommitWaiter : Runnable {
     Offset end{};
+    WaitEnd ended = WaitEnd::over;
     std::coroutine_handle<> handle{};
     CommitWaiter* later = nullptr;
     CommitWaiter* earlier = nullptr;
@@ -161,17 +173,18 @@ class PartitionLog final : public Partition, public WalWriter::Listener {
     std::optional<Error> error{};  // why not up to `end`
   };
 
-  [[nodiscard]] Result<void> usable() const;
   [[nodiscard]] Result<void> appendable(std::size_t bytes) const;
+  void lay_down(Slice batch, const BatchHeader& placed);
+  void prune_marks();
   FrameHeader frame(FrameType type) const;
   [[nodiscard]] std::optional<std::uint64_t> needed_for_bytes() const;
-  std::uint64_t queue_hard_state();
-  void queue_term();
   void roll();
   /// False: it cannot be read, and nothing may be appended behind it.
   [[nodiscard]] bool queue_remainder();
   void maybe_save_point(OpenSegment& segment);
+  void release(CommitWaiter& waiter, WaitEnd ended);
   void release_committed();
+  [[nodiscard]] LogPosition flushed_position() const { return {flushed_, flushed_sub_}; }
   OpenSegment& active() { return *open_.back(); }
   [[nodiscard]] const OpenSegment& active() const { return *open_.back(); }
   [[nodiscard]] std::string folder() const { return partition_folder(shard_.options.data_directory, id_); }
@@ -201,9 +214,10 @@ class PartitionLog final : public Partition, public WalWriter::Listener {
   Task<Result<void>> split_at_durable();
 
   // partition_load.cc
-  /// The log itself: all of load() but term and vote, which a truncation does not touch.
+  /// The log itself: all of load() but the hard state, which a truncation does not touch.
   Task<Result<void>> lay(RecoveredPartition recovered);
   void begin_behind_deleted(Loading& loading);
+  Task<Result<void>> clear_old_log(Loading& loading);
   Task<Result<void>> list_segments(Loading& loading);
   Task<Result<void>> put_leftovers_aside(Loading& loading);
   Task<Result<void>> load_active(Loading& loading);
@@ -216,9 +230,10 @@ class PartitionLog final : public Partition, public WalWriter::Listener {
   void add_hole(Offset from, Offset to);
 
   // partition_read.cc
-  void read_hot(Offset from, const ReadLimits& limits, ReadResult& into);
-  Task<Result<void>> read_cold(ReadLimits limits, ReadResult& into);
+  void read_hot(Offset from, Offset below, const ReadLimits& limits, ReadResult& into);
+  Task<Result<void>> read_cold(Offset below, ReadLimits limits, ReadResult& into);
   [[nodiscard]] const Hole* hole_at(Offset offset) const;
+  [[nodiscard]] std::int64_t last_append_before(Offset offset) const;
   [[nodiscard]] Offset hot_begin() const { return hot_.empty() ? end_ : hot_.front().base; }
   Error corrupt_at(Offset offset, std::string what);
   Error unreadable(Offset offset, Error why);
@@ -244,6 +259,8 @@ class PartitionLog final : public Partition, public WalWriter::Listener {
   // partition_cut.cc
   Task<Result<std::uint64_t>> drop_segments_below(Offset start);
   Task<Result<void>> truncate(LogPosition to);
+  Task<Result<void>> install_locked(HistoryStart start, Offset log_start, Bytes producers);
+  [[nodiscard]] std::uint32_t sub_of(Offset offset) const;
 
   ShardContext& shard_;
   std::uint32_t number_;
@@ -255,24 +272,32 @@ class PartitionLog final : public Partition, public WalWriter::Listener {
   bool attached_ = true;  // false: shard_ may be gone
   bool truncating_ = false;
   bool folders_made_ = false;
+  bool close_emptied_ = false;     // the active segment was left because all of it is deleted
   bool laying_anew_ = false;       // a truncation makes what is below out of the files again: reads wait
   std::uint64_t cut_frame_ = 0;    // a truncation frame whose cut is not carried out yet
   std::optional<PartitionCheckpoint> before_cut_{};  // what checkpoints say while it is: the frame is replayed over it
 
-  LeaderEpoch term_{0};
-  NodeId vote_{-1};
-  LeaderEpoch logged_term_{0};     // what the newest hard-state frame says; a raised term is no fact before that
-  NodeId logged_vote_{-1};
-  bool term_queued_ = false;       // hard state and term start of this run are in the WAL
+  HardState hard_{};               // what the newest frame says
+  DurabilityListener* listener_ = nullptr;
+  struct Queued {                  // a frame that is not durable yet, and what will be when it is
+    std::uint64_t frame = 0;
+    LogPosition end{};             // of an entry of length zero
+    std::uint64_t generation = 0;  // of a hard state
+  };
+  std::vector<Queued> queued_{};   // ascending
+  std::uint64_t durable_generation_ = 0;
   std::uint32_t sub_ = 0;
   Offset log_start_{};
-  std::uint64_t log_start_frame_ = 0;  // of this life, the newest that moved it
+  std::uint64_t log_start_frame_ = 0;  // of this life, the newest that says that it moved
   std::uint64_t skip_frame_ = 0;       // of this life, the newest that accepted damage
-  Offset high_watermark_{};
+  LogPosition commit_{};
   Offset flushed_{};
+  std::uint32_t flushed_sub_ = 0;
   Offset end_{};
   std::int64_t last_append_ms_ = -1;
+  HistoryStart history_{};
   std::vector<TermEntry> terms_{};
+  std::vector<Mark> marks_{};      // of memberships and log starts
   std::vector<Hole> holes_{};
 
   HotTail hot_{};
@@ -292,6 +317,8 @@ class PartitionLog final : public Partition, public WalWriter::Listener {
   AsyncLock lock_;                 // segment writes, sealing, truncation: one at a time
 };
 
+/// All that is known of the log goes, and it begins at `start`.
+void begin_state_anew(PartitionCheckpoint& state, const HistoryStart& start, Offset log_start);
 /// A truncation to `cut`, which lies at `position` of `segment`, as it changes what is known of a partition.
 void cut_state(PartitionCheckpoint& state, LogPosition cut, Offset segment, std::uint32_t position);
 /// Its folder with all in it; ok if there is none.

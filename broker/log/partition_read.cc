@@ -41,38 +41,38 @@ Error PartitionLog::corrupt_at(Offset offset, std::string what) {
 
 Task<Result<ReadResult>> PartitionLog::read(Offset from, ReadLimits limits) {
   TAILRACE_CO_TRY_VOID(usable());
-  ReadResult out{.next = from, .high_watermark = high_watermark_, .log_start = log_start_};
-  if (from < log_start_ || (from > high_watermark_ && !lost(from))) {
-    co_return fail(Errc::offset_out_of_range, fmt::format("offset {}; valid: {} to {}", from.value(), log_start_.value(), high_watermark_.value()));
+  ReadResult out{.next = from, .high_watermark = commit_.offset, .log_start = log_start_};
+  if (from < log_start_ || (from > commit_.offset && !lost(from))) {
+    co_return fail(Errc::offset_out_of_range, fmt::format("offset {}; valid: {} to {}", from.value(), log_start_.value(), commit_.offset.value()));
   }
   while (const Hole* hole = hole_at(from)) {
     if (!hole->accepted) co_return fail(Errc::corrupt, fmt::format("offsets {} to {} are lost", hole->from.value(), hole->to.value()));
     from = hole->to;
   }
   out.next = from;
-  if (from >= high_watermark_) co_return out;
+  if (from >= commit_.offset) co_return out;
   if (from >= hot_begin()) {
     ++shard_.stats.hot_reads;
-    read_hot(from, limits, out);
+    read_hot(from, out.high_watermark, limits, out);
     co_return out;
   }
   Call call{*this};
-  auto done = co_await read_cold(limits, out);
+  auto done = co_await read_cold(commit_.offset, limits, out);
   if (removed_ || closed_) co_return std::unexpected(usable().error());
   if (from < log_start_) {  // deleted while it was read
-    co_return fail(Errc::offset_out_of_range, fmt::format("offset {}; valid: {} to {}", from.value(), log_start_.value(), high_watermark_.value()));
+    co_return fail(Errc::offset_out_of_range, fmt::format("offset {}; valid: {} to {}", from.value(), log_start_.value(), commit_.offset.value()));
   }
   if (!done && out.batches.empty()) co_return std::unexpected(std::move(done.error()));
-  out.high_watermark = high_watermark_;
+  out.high_watermark = commit_.offset;
   out.log_start = log_start_;
   co_return out;
 }
 
-void PartitionLog::read_hot(Offset from, const ReadLimits& limits, ReadResult& into) {
+void PartitionLog::read_hot(Offset from, Offset below, const ReadLimits& limits, ReadResult& into) {
   std::size_t bytes = 0;
   for (std::size_t i = hot_.find(from); i < hot_.size(); ++i) {
     const HotBatch& b = hot_.at(i);
-    if (b.next > high_watermark_) break;
+    if (b.next > below) break;
     if (b.base > from && hole_at(into.next)) break;
     bool first = into.batches.empty();
     if (!first && (bytes + b.bytes.length > limits.bytes_max || into.batches.size() >= limits.batches_max)) break;
@@ -82,9 +82,9 @@ void PartitionLog::read_hot(Offset from, const ReadLimits& limits, ReadResult& i
   }
 }
 
-Task<Result<void>> PartitionLog::read_cold(ReadLimits limits, ReadResult& into) {
+Task<Result<void>> PartitionLog::read_cold(Offset below, ReadLimits limits, ReadResult& into) {
   std::size_t bytes = 0;
-  while (into.next < hot_begin() && into.next < high_watermark_) {
+  while (into.next < hot_begin() && into.next < below) {
     if (const Hole* hole = hole_at(into.next)) {
       if (!hole->accepted) break;
       into.next = hole->to;
@@ -99,10 +99,10 @@ Task<Result<void>> PartitionLog::read_cold(ReadLimits limits, ReadResult& into) 
       if (!header) co_return std::unexpected(corrupt_at(into.next, fmt::format("segment {} position {}: {}", run.segment.value(), walk.position(), header.error().detail)));
       if (!*header) break;
       if ((*header)->next_offset() <= into.next) continue;
-      if ((*header)->next_offset() > high_watermark_) {
+      if ((*header)->next_offset() > below) {
         if (!into.batches.empty()) co_return Result<void>{};
-        // The watermark is always a batch's end: answering nothing would have the reader ask for ever.
-        co_return std::unexpected(corrupt_at(into.next, fmt::format("segment {} position {}: a batch across the high watermark", run.segment.value(), walk.position())));
+        // The bound is always a batch's end: answering nothing would have the reader ask for ever.
+        co_return std::unexpected(corrupt_at(into.next, fmt::format("segment {} position {}: a batch across the end of what is read", run.segment.value(), walk.position())));
       }
       std::size_t total = (*header)->total_bytes();
       bool first = into.batches.empty();
@@ -114,8 +114,61 @@ Task<Result<void>> PartitionLog::read_cold(ReadLimits limits, ReadResult& into) 
     if (run.error) co_return std::unexpected(unreadable(into.next, *std::move(run.error)));
     if (into.next == before && into.next < hot_begin()) co_return std::unexpected(corrupt_at(into.next, fmt::format("segment {} ends before it", run.segment.value())));
   }
-  if (into.batches.empty() && into.next >= hot_begin() && into.next < high_watermark_) read_hot(into.next, limits, into);
+  if (into.batches.empty() && into.next >= hot_begin() && into.next < below) read_hot(into.next, below, limits, into);
   co_return Result<void>{};
+}
+
+Task<Result<ReplicaRead>> PartitionLog::read_replica(Offset from, Offset until, std::size_t bytes_max) {
+  TAILRACE_CO_TRY_VOID(usable());
+  Call call{*this};
+  until = std::min(until, end_);
+  Offset first = sealed_.empty() ? open_.front()->base : sealed_.front().base;
+  if (from < first || from >= until) co_return fail(Errc::offset_out_of_range, fmt::format("offset {}; kept: {} to {}", from.value(), first.value(), until.value()));
+  ReadResult read{.batches = {}, .next = from, .high_watermark = {}, .log_start = {}};
+  ReadLimits limits{.bytes_max = bytes_max};
+  std::int64_t append_ms = last_append_before(from);
+  if (from >= hot_begin()) {
+    read_hot(from, until, limits, read);
+  } else if (auto done = co_await read_cold(until, limits, read); !done && read.batches.empty()) {
+    co_return std::unexpected(std::move(done).error());
+  }
+  ReplicaRead out;
+  for (Slice& batch : read.batches) {
+    TAILRACE_CO_TRY(BatchHeader header, read_batch_header(batch.bytes(), batch.length));
+    if (out.batches.empty()) out.begin = header.base_offset;
+    out.end = header.next_offset();
+    std::size_t hot = hot_.find(header.base_offset);
+    if (hot < hot_.size() && hot_.at(hot).base == header.base_offset) append_ms = hot_.at(hot).append_ms;
+    out.batches.push_back({std::move(batch), WallTime{std::chrono::milliseconds{std::max<std::int64_t>(append_ms, 0)}}});
+  }
+  co_return out;
+}
+
+/// Of the segment that holds `offset`, as far as it is in memory; segments keep no time for each batch.
+std::int64_t PartitionLog::last_append_before(Offset offset) const {
+  auto open = std::ranges::upper_bound(open_, offset, {}, [](const auto& s) { return s->base; });
+  if (open != open_.begin()) return (*std::prev(open))->index.first_append_ms();
+  auto sealed = std::ranges::upper_bound(sealed_, offset, {}, &SealedSegment::base);
+  if (sealed == sealed_.begin() || !std::prev(sealed)->index) return -1;
+  return std::prev(sealed)->index->first_append_ms();
+}
+
+Task<Result<StateAt>> PartitionLog::stored_state(LogPosition at_least) {
+  TAILRACE_CO_TRY_VOID(usable());
+  Call call{*this};
+  std::vector<Offset> bases;
+  for (const SealedSegment& s : sealed_) bases.push_back(s.base);
+  for (const auto& s : open_) bases.push_back(s->base);
+  for (Offset base : bases) {
+    if (LogPosition{base, 0} < at_least || base > commit_.offset) continue;
+    if (base == Offset{0}) co_return StateAt{{base, 0}, ProducerState{}.snapshot()};
+    auto file = co_await read_whole_file(shard_.runtime, segment_path(folder(), base, "snap"), kSnapshotBytesMax);
+    if (!file) continue;
+    auto decoded = decode_snapshot(file->bytes());
+    if (decoded && decoded->at == base) co_return StateAt{{base, 0}, std::vector<std::byte>{decoded->state.begin(), decoded->state.end()}};
+  }
+  if (commit_ == end_position() && commit_ >= at_least) co_return StateAt{commit_, producers_.snapshot()};
+  co_return fail(Errc::not_found, "the derived state is not stored where the log can begin");
 }
 
 Task<Result<std::optional<OffsetAtTime>>> PartitionLog::find_time(std::int64_t time_ms) {
@@ -130,7 +183,7 @@ Task<Result<std::optional<OffsetAtTime>>> PartitionLog::find_time(std::int64_t t
   }
   for (std::size_t i = 0; i < hot_.size(); ++i) {
     const HotBatch& b = hot_.at(i);
-    if (b.next > high_watermark_) break;
+    if (b.next > commit_.offset) break;
     if (b.next <= log_start_) continue;
     auto header = read_batch_header(b.bytes.bytes(), b.bytes.length);
     if (header && header->max_timestamp >= time_ms) co_return OffsetAtTime{b.base, header->max_timestamp};
@@ -183,7 +236,7 @@ Task<Result<std::optional<OffsetAtTime>>> PartitionLog::scan_for_time(Offset fro
       auto header = walk.next();
       if (!header) co_return std::unexpected(corrupt_at(walk.next_offset(), header.error().detail));
       if (!*header) break;
-      bool found = (*header)->max_timestamp >= time_ms && (*header)->next_offset() > log_start_ && (*header)->next_offset() <= high_watermark_;
+      bool found = (*header)->max_timestamp >= time_ms && (*header)->next_offset() > log_start_ && (*header)->next_offset() <= commit_.offset;
       if (found) co_return OffsetAtTime{(*header)->base_offset, (*header)->max_timestamp};
     }
     if (run->error) co_return std::unexpected(unreadable(walk.next_offset(), *std::move(run->error)));

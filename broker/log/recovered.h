@@ -10,7 +10,7 @@
 
 namespace tailrace::broker::log {
 
-/// A batch or a remainder behind the checkpoint. Its bytes may still lie in the WAL only: see fetch_tail().
+/// A batch, a remainder, or (in front only) a new beginning behind the checkpoint. Its bytes may still lie in the WAL only: see fetch_tail().
 struct TailFrame {
   FrameType type{};
   Slice bytes{};               // `length` of them, or none yet
@@ -33,6 +33,7 @@ struct RecoveredPartition {
   bool cut_elsewhere = false;  // one named a segment that batches of the flushed one were moved to: only its offset counts
   bool truncated = false;      // a truncation frame was applied: newer segment files are leftovers of it
   bool removed = false;        // its files are to be deleted
+  [[nodiscard]] bool begins_anew() const { return !tail.empty() && tail.front().type == FrameType::install; }
 };
 
 /// Where the frames of a WAL file are read: the file and its salt. Null: the file is not in use any more.

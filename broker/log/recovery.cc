@@ -75,11 +75,14 @@ class Replay {
   Result<void> create(const ScannedFrame& frame) {
     std::uint32_t number = frame.header.partition;
     shard_.next_number = std::max(shard_.next_number, number + 1);
-    if (frame.payload.length != 20 || shard_.partitions.contains(number)) return {};
+    std::size_t length = frame.payload.length;
+    if (length < kPartitionCreateBytes || length > kPartitionCreateBytes + kMembersBytesMax || shard_.partitions.contains(number)) return {};
     RecoveredPartition p;
     p.state.number = number;
     std::memcpy(p.state.id.topic.bytes.data(), frame.payload.bytes().data(), 16);
     p.state.id.index = PartitionIndex{load_le<std::int32_t>(frame.payload.bytes().data() + 16)};
+    Bytes members = frame.payload.bytes().subspan(kPartitionCreateBytes);
+    p.state.history.members.assign(members.begin(), members.end());
     if (frame.header.position == kBeginsLost) p.state.holes.push_back({});
     // Deleted and created again under another number: the older one is gone.
     shard_.partitions.emplace(number, std::move(p));
@@ -101,7 +104,6 @@ class Replay {
         p.tail.push_back({h.type, std::move(frame.payload), header->base_offset, next, h.segment_base, h.position, h.sequence, h.append_time_ms,
                           h.length, h.length, static_cast<std::uint32_t>(frame.position), frame.file});
         p.end = std::max(p.end, next);
-        s.sub = 0;
         return;
       }
       case FrameType::remainder:
@@ -111,13 +113,18 @@ class Replay {
         p.end = std::max(p.end, h.base_offset);
         return;
       case FrameType::hard_state:
-        s.term = h.term;
-        s.vote = frame.payload.length == 4 ? NodeId{load_le<std::int32_t>(frame.payload.bytes().data())} : NodeId{-1};
+        if (auto state = decode_hard_state(frame.payload.bytes(), h.term)) s.hard = *state;
         return;
       case FrameType::term_start:
-        s.term = std::max(s.term, h.term);
-        s.sub = h.sub;
+        raise_term(s, h.term);
         note_term(s.terms, {h.term, h.base_offset, h.sub});
+        return;
+      case FrameType::members:
+      case FrameType::log_start_entry:
+        note_mark(s, frame);
+        return;
+      case FrameType::install:
+        begin_anew(p, std::move(frame));
         return;
       case FrameType::truncate:
         truncate(p, h);
@@ -143,6 +150,45 @@ class Replay {
       case FrameType::file_prepared:
         return;
     }
+  }
+
+  /// A frame that was lost may have said it; whom this directory voted for in that term is not known then.
+  static void raise_term(PartitionCheckpoint& s, LeaderEpoch term) {
+    if (term <= s.hard.term) return;
+    s.hard.term = term;
+    s.hard.vote_node = NodeId{-1};
+    s.hard.vote_directory = {};
+  }
+
+  static void note_mark(PartitionCheckpoint& s, const ScannedFrame& frame) {
+    const FrameHeader& h = frame.header;
+    if (h.sub == 0 || h.base_offset < Offset{0}) return;  // a writer never makes this, nor what is refused below
+    Mark mark{.begin = {h.base_offset, h.sub - 1}, .term = h.term, .kind = MarkKind::members, .log_start = {}, .members = {}};
+    Bytes payload = frame.payload.bytes();
+    if (h.type == FrameType::log_start_entry) {
+      if (payload.size() != 8) return;
+      mark.kind = MarkKind::log_start;
+      mark.log_start = Offset{load_le<std::int64_t>(payload.data())};
+    } else {
+      if (payload.empty() || payload.size() > kMembersBytesMax) return;
+      mark.members.assign(payload.begin(), payload.end());
+    }
+    if (!s.marks.empty() && s.marks.back().begin >= mark.begin) return;
+    s.marks.push_back(std::move(mark));
+  }
+
+  static void begin_anew(RecoveredPartition& p, ScannedFrame&& frame) {
+    const FrameHeader& h = frame.header;
+    auto payload = decode_install(frame.payload.bytes());
+    if (!payload || h.base_offset < Offset{0}) return;  // a writer never makes this
+    HistoryStart start{.position = {h.base_offset, h.sub}, .term = h.term, .members = {payload->members.begin(), payload->members.end()}};
+    begin_state_anew(p.state, start, payload->log_start);
+    p.tail.clear();
+    auto length = static_cast<std::uint32_t>(payload->producers.size());
+    p.tail.push_back({h.type, frame.payload.part(frame.payload.length - length, length), h.base_offset, h.base_offset, h.base_offset, 0, h.sequence,
+                      h.append_time_ms, length, h.length, static_cast<std::uint32_t>(frame.position), frame.file});
+    p.end = h.base_offset;
+    p.truncated = true;
   }
 
   static void truncate(RecoveredPartition& p, const FrameHeader& h) {
@@ -349,6 +395,16 @@ Task<Result<void>> recover(io::Runtime& runtime, ShardLogOptions options, Recove
   for (auto& [number, p] : into.partitions) {
     bool damaged = !p.removed && std::ranges::any_of(p.state.holes, [](const Hole& h) { return !h.accepted; });
     if (damaged) ++report.damaged_partitions;
+    // Told in the checkpoint of this start, before the evidence goes: the replica asks the others before it votes or leads.
+    if (damaged) p.state.hard.suspicion = kLost;
+    else if (result.torn && !p.removed) p.state.hard.suspicion = std::max(p.state.hard.suspicion, kCut);
+  }
+  for (const auto& [number, offset] : result.cut_batches) {
+    auto found = into.partitions.find(number);
+    if (found == into.partitions.end()) continue;
+    HardState& hard = found->second.state.hard;
+    hard.floor_term = hard.term;
+    hard.floor = std::max(hard.floor, LogPosition{offset, 0});
   }
   report.seconds = std::chrono::duration<double>(runtime.clock.now() - begin).count();
   co_return Result<void>{};

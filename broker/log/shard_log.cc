@@ -74,6 +74,7 @@ Task<Result<void>> ShardLogImpl::start() {
   TAILRACE_CO_TRY_VOID(co_await recover(runtime_, options_, found));
   report_ = found.report;
   next_number_ = found.next_number;
+  incarnation_ = found.checkpoint.incarnation + 1;
   checkpoint_copies_ = found.checkpoint_copies;
   for (auto& [number, p] : found.partitions) {
     if (p.removed) {
@@ -131,11 +132,12 @@ std::vector<PartitionId> ShardLogImpl::stored_partitions() const {
   return ids;
 }
 
-Task<Result<PartitionPtr>> ShardLogImpl::create(PartitionId id, PartitionOptions options, Begin begin) {
+Task<Result<PartitionPtr>> ShardLogImpl::create(PartitionId id, PartitionOptions options, Begin begin, std::vector<std::byte> members) {
   if (closing_) co_return fail(Errc::closed, "shard log");
   if (failed()) co_return std::unexpected(failure());
   if (context_.disk_full) co_return fail(Errc::storage_full, options_.data_directory);
   if (entries_.contains(id)) co_return fail(Errc::exists, "partition");
+  if (members.size() > kMembersBytesMax) co_return fail(Errc::invalid_argument, "members");
   if (begin == Begin::lost) {
     TAILRACE_CO_TRY_VOID(co_await set_files_aside(runtime_, partition_folder(options_.data_directory, id)));
     if (entries_.contains(id)) co_return fail(Errc::exists, "partition");
@@ -150,13 +152,15 @@ Task<Result<PartitionPtr>> ShardLogImpl::create(PartitionId id, PartitionOptions
   RecoveredPartition empty;
   empty.state.number = number;
   empty.state.id = id;
+  empty.state.history.members = members;
   if (begin == Begin::lost) empty.state.holes.push_back({});
   entry.recovered = std::make_unique<RecoveredPartition>(empty);  // in every checkpoint from here on
   auto done = co_await partition->load(std::move(empty));
   if (done) {
-    Buffer payload = Buffer::allocate(20);
+    Buffer payload = Buffer::allocate(kPartitionCreateBytes + members.size());
     std::memcpy(payload.data(), id.topic.bytes.data(), 16);
     store_le(payload.data() + 16, id.index.value());
+    if (!members.empty()) std::memcpy(payload.data() + kPartitionCreateBytes, members.data(), members.size());
     FrameHeader header{.type = FrameType::partition_create, .partition = number};
     header.position = begin == Begin::lost ? kBeginsLost : 0;
     done = co_await wal_.wait_durable(wal_.append(header, Slice::whole(std::move(payload)), nullptr));

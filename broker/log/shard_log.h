@@ -95,11 +95,14 @@ class ShardLog {
   static Task<Result<std::unique_ptr<ShardLog>>> open(io::Runtime& runtime, ShardLogOptions options);
 
   [[nodiscard]] virtual const RecoveryReport& recovery() const = 0;
+  /// How often this shard was started: durable before the first frame of a start, so that replication tells a replica's lives apart.
+  [[nodiscard]] virtual std::uint64_t incarnation() const = 0;
   /// `lost`: it was there before, and the shard knows nothing of it any more. It begins damaged, with a hole from its first offset
   /// on, until somebody accepts that; segments that lie in its folder are kept as `.orphan`.
   enum class Begin : std::uint8_t { empty, lost };
   /// Durable when it answers. Errors: exists, storage_full, io_error.
-  virtual Task<Result<PartitionPtr>> create(PartitionId id, PartitionOptions options, Begin begin = Begin::empty) = 0;
+  /// `members` are in force from the beginning; empty: none are said.
+  virtual Task<Result<PartitionPtr>> create(PartitionId id, PartitionOptions options, Begin begin = Begin::empty, std::vector<std::byte> members = {}) = 0;
   /// Lazy; cached; concurrent calls share one opening. Errors: no_such_partition, corrupt, io_error.
   virtual Task<Result<PartitionPtr>> open_partition(PartitionId id, PartitionOptions options) = 0;
   [[nodiscard]] virtual PartitionPtr find(const PartitionId& id) = 0;  // open ones only; null if not

@@ -20,7 +20,8 @@ class ShardLogImpl final : public ShardLog {
   Task<Result<void>> start();
 
   [[nodiscard]] const RecoveryReport& recovery() const override { return report_; }
-  Task<Result<PartitionPtr>> create(PartitionId id, PartitionOptions options, Begin begin) override;
+  Task<Result<PartitionPtr>> create(PartitionId id, PartitionOptions options, Begin begin, std::vector<std::byte> members) override;
+  [[nodiscard]] std::uint64_t incarnation() const override { return incarnation_; }
   Task<Result<PartitionPtr>> open_partition(PartitionId id, PartitionOptions options) override;
   [[nodiscard]] PartitionPtr find(const PartitionId& id) override;
   [[nodiscard]] std::vector<PartitionId> stored_partitions() const override;
@@ -113,6 +114,7 @@ class ShardLogImpl final : public ShardLog {
   std::unordered_map<PartitionId, Entry> entries_{};
   std::vector<std::pair<std::uint32_t, PartitionId>> removed_{};  // durable deletes whose files are not all gone
   std::uint32_t next_number_ = 0;
+  std::uint64_t incarnation_ = 0;
   CheckpointCopies checkpoint_copies_{};
   bool space_unknown_ = false;  // the file system did not say when last asked
   std::optional<Error> directory_failure_{};

@@ -221,6 +221,7 @@ Checkpoint ShardLogImpl::capture(bool clean) const {
   c.wal_file_bytes = options_.wal_file_bytes;
   c.durable_frame = wal_.durable();
   c.next_number = next_number_;
+  c.incarnation = incarnation_;
   c.clean = clean;
   const WalSlot* active = const_cast<WalFiles&>(files_).active();
   std::uint64_t newest = active ? active->header.sequence : files_.next_sequence();

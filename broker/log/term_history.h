@@ -17,9 +17,19 @@ inline void note_term(std::vector<TermEntry>& terms, TermEntry entry) {
 }
 
 /// How many entries of length zero stand at `offset`, as far as the history knows.
-[[nodiscard]] inline std::uint32_t sub_at(const std::vector<TermEntry>& terms, Offset offset) {
-  auto after = std::ranges::upper_bound(terms, offset, {}, &TermEntry::start);
-  return after != terms.begin() && std::prev(after)->start == offset ? std::prev(after)->sub : 0;
+[[nodiscard]] inline std::uint32_t sub_at(const std::vector<TermEntry>& terms, const std::vector<Mark>& marks, Offset offset) {
+  std::uint32_t sub = 0;
+  auto term = std::ranges::upper_bound(terms, offset, {}, &TermEntry::start);
+  if (term != terms.begin() && std::prev(term)->start == offset) sub = std::prev(term)->sub;
+  auto mark = std::ranges::upper_bound(marks, offset, {}, [](const Mark& m) { return m.begin.offset; });
+  if (mark != marks.begin() && std::prev(mark)->begin.offset == offset) sub = std::max(sub, std::prev(mark)->end().sub);
+  return sub;
+}
+
+/// The term of the entry before `at`: the last that begins before it; `before` where the history does not reach back.
+[[nodiscard]] inline LeaderEpoch term_before(const std::vector<TermEntry>& terms, LogPosition at, LeaderEpoch before) {
+  auto after = std::ranges::upper_bound(terms, at, {}, [](const TermEntry& t) { return t.behind(); });
+  return after == terms.begin() ? before : std::prev(after)->term;
 }
 
 /// Whether a batch at `offset` may carry `epoch`: the one of the history; before the history begins, any older one.

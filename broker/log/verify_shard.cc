@@ -270,7 +270,7 @@ class ShardCheck {
     }
     if (h.type == FrameType::mark) co_return;
     if (h.type == FrameType::partition_create) {
-      if (payload.size() != 20) {
+      if (payload.size() < kPartitionCreateBytes || payload.size() > kPartitionCreateBytes + kMembersBytesMax) {
         report_.damage(path_, item.position, item.bytes, "partition_create: payload");
         co_return;
       }
@@ -296,6 +296,19 @@ class ShardCheck {
         p.end = h.base_offset;
         p.truncated = true;
         break;
+      case FrameType::install: {
+        auto anew = decode_install(payload);
+        if (!anew) {
+          report_.damage(path_, item.position, item.bytes, "install: payload");
+          break;
+        }
+        HistoryStart start{.position = {h.base_offset, h.sub}, .term = h.term, .members = {anew->members.begin(), anew->members.end()}};
+        begin_state_anew(p.state, start, anew->log_start);
+        p.end = h.base_offset;
+        p.truncated = true;
+        p.wal_segments.clear();
+        break;
+      }
       case FrameType::log_start:
         p.state.log_start = std::max(p.state.log_start, h.base_offset);
         break;
@@ -312,6 +325,8 @@ class ShardCheck {
       case FrameType::batch:
       case FrameType::hard_state:
       case FrameType::term_start:
+      case FrameType::members:
+      case FrameType::log_start_entry:
       case FrameType::partition_create:
       case FrameType::mark:
       case FrameType::file_prepared:

@@ -90,11 +90,14 @@ std::string_view name_of(FrameType type) {
     case FrameType::mark: return "mark";
     case FrameType::file_prepared: return "file_prepared";
     case FrameType::skip_damage: return "skip_damage";
+    case FrameType::members: return "members";
+    case FrameType::log_start_entry: return "log_start_entry";
+    case FrameType::install: return "install";
   }
   return "unknown";
 }
 
-bool is_known(FrameType type) { return type >= FrameType::batch && type <= FrameType::skip_damage; }
+bool is_known(FrameType type) { return type >= FrameType::batch && type <= FrameType::install; }
 
 void encode(FrameHeader& header, std::uint64_t salt, MutableBytes into) {
   std::byte* p = into.data();
@@ -144,6 +147,55 @@ Result<FrameHeader> decode_frame_header(Bytes from, std::uint64_t salt) {
   bool sane = h.sequence > 0 && h.length <= kFramePayloadMax && load_le<std::uint32_t>(p + kFrameReservedAt) == 0;
   if (!sane) return fail(Errc::corrupt, "frame: a field is out of range");
   return h;
+}
+
+namespace {
+
+constexpr std::size_t kVoteDirectoryAt = 4, kSuspicionAt = 20, kFloorTermAt = 24, kFloorSubAt = 28, kFloorOffsetAt = 32;
+static_assert(kFloorOffsetAt + 8 == kHardStateBytes);
+
+}  // namespace
+
+Buffer encode(const InstallPayload& payload) {
+  Buffer out = Buffer::allocate(12 + payload.members.size() + payload.producers.size());
+  store_le(out.data(), payload.log_start.value());
+  store_le(out.data() + 8, static_cast<std::uint32_t>(payload.members.size()));
+  if (!payload.members.empty()) std::memcpy(out.data() + 12, payload.members.data(), payload.members.size());
+  if (!payload.producers.empty()) std::memcpy(out.data() + 12 + payload.members.size(), payload.producers.data(), payload.producers.size());
+  return out;
+}
+
+Result<InstallPayload> decode_install(Bytes from) {
+  ByteReader in{from};
+  InstallPayload out{.log_start = Offset{in.le<std::int64_t>()}, .members = {}, .producers = {}};
+  auto members = in.le<std::uint32_t>();
+  if (!in.ok() || members > kMembersBytesMax || members > in.remaining() || out.log_start < Offset{0}) return fail(Errc::corrupt, "install: members");
+  out.members = in.take(members);
+  out.producers = in.take(in.remaining());
+  return out;
+}
+
+void encode(const HardState& state, MutableBytes into) {
+  std::byte* p = into.data();
+  std::memset(p, 0, kHardStateBytes);
+  store_le(p, state.vote_node.value());
+  std::memcpy(p + kVoteDirectoryAt, state.vote_directory.data(), state.vote_directory.size());
+  store_le(p + kSuspicionAt, state.suspicion);
+  store_le(p + kFloorTermAt, state.floor_term.value());
+  store_le(p + kFloorSubAt, state.floor.sub);
+  store_le(p + kFloorOffsetAt, state.floor.offset.value());
+}
+
+Result<HardState> decode_hard_state(Bytes from, LeaderEpoch term) {
+  if (from.size() != kHardStateBytes) return fail(Errc::corrupt, "hard state: length");
+  const std::byte* p = from.data();
+  HardState out{.term = term, .vote_node = NodeId{load_le<std::int32_t>(p)}};
+  std::memcpy(out.vote_directory.data(), p + kVoteDirectoryAt, out.vote_directory.size());
+  out.suspicion = load_le<std::uint8_t>(p + kSuspicionAt);
+  out.floor_term = LeaderEpoch{load_le<std::int32_t>(p + kFloorTermAt)};
+  out.floor = {Offset{load_le<std::int64_t>(p + kFloorOffsetAt)}, load_le<std::uint32_t>(p + kFloorSubAt)};
+  if (out.suspicion > kLost || out.floor.offset < Offset{0}) return fail(Errc::corrupt, "hard state: a field is out of range");
+  return out;
 }
 
 }  // namespace tailrace::broker::log

@@ -8,8 +8,10 @@
 #include <cstdint>
 #include <string_view>
 
+#include "base/buffer.h"
 #include "base/bytes.h"
 #include "base/result.h"
+#include "log/replicated.h"
 #include "model/ids.h"
 #include "model/limits.h"
 
@@ -41,20 +43,25 @@ void encode(const WalFileHeader& header, MutableBytes into);
 inline constexpr std::uint16_t kFrameMagic = 0x4652;  // "RF"
 inline constexpr std::size_t kFrameHeaderBytes = 80;
 inline constexpr std::uint32_t kNoPartition = 0xffffffff;
+inline constexpr std::size_t kHardStateBytes = 40;
+inline constexpr std::size_t kPartitionCreateBytes = 20;  // without members
 inline constexpr std::uint32_t kBeginsLost = 1;  // position of a partition_create
 
 enum class FrameType : std::uint8_t {
   batch = 1,             // payload: one record batch as stored
-  hard_state = 2,        // term, payload: i32 vote
-  term_start = 3,        // an entry of length zero at (base offset, sub)
+  hard_state = 2,        // term, payload: vote, suspicion, floor (kHardStateBytes)
+  term_start = 3,        // an entry of length zero that ends at (base offset, sub)
   truncate = 4,          // to base offset; segment base and position say where that is
-  log_start = 5,         // base offset is the first kept
+  log_start = 5,         // base offset is the first kept, and that is committed
   remainder = 6,         // payload: raw segment bytes from a block boundary on, copied forward or before a block's rewrite
-  partition_create = 7,  // payload: topic id, i32 index; position kBeginsLost: it begins with a hole
+  partition_create = 7,  // payload: topic id, i32 index, members; position kBeginsLost: it begins with a hole
   partition_delete = 8,
   mark = 9,              // nothing but its durable-up-to
   file_prepared = 10,    // payload: u64 sequence, u64 salt, u32 slot, u32 0; the file's header is durable
   skip_damage = 11,      // payload: pairs of i64 (from, to): holes accepted by the operator
+  members = 12,          // an entry of length zero that ends at (base offset, sub); payload: the membership from here on
+  log_start_entry = 13,  // the same; payload: i64 first offset kept, once this is committed
+  install = 14,          // all before is dropped, the log begins anew at (base offset, sub), behind an entry of this term; payload: InstallPayload
 };
 [[nodiscard]] std::string_view name_of(FrameType type);
 [[nodiscard]] bool is_known(FrameType type);
@@ -86,6 +93,19 @@ struct FrameHeader {
 void encode(FrameHeader& header, std::uint64_t salt, MutableBytes into);
 /// Errors: corrupt (magic, CRC under this salt, reserved bytes, length above the limit). An unknown type is not an error here.
 [[nodiscard]] Result<FrameHeader> decode_frame_header(Bytes from, std::uint64_t salt);
+/// i64 log start, u32 length of the members, members, producer state to the end.
+struct InstallPayload {
+  Offset log_start{};
+  Bytes members{};
+  Bytes producers{};
+};
+[[nodiscard]] Buffer encode(const InstallPayload& payload);
+/// Refers to `from`. Errors: corrupt.
+[[nodiscard]] Result<InstallPayload> decode_install(Bytes from);
+/// Fills kHardStateBytes; the term is the frame's.
+void encode(const HardState& state, MutableBytes into);
+/// Errors: corrupt.
+[[nodiscard]] Result<HardState> decode_hard_state(Bytes from, LeaderEpoch term);
 /// Cheap test before decode: could a frame begin here?
 [[nodiscard]] inline bool may_be_frame(Bytes from) {
   return from.size() >= kFrameHeaderBytes && load_le<std::uint16_t>(from.data()) == kFrameMagic;

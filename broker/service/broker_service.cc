@@ -9,6 +9,7 @@
 #include "io/wait.h"
 #include "log/data_directory.h"
 #include "service/controller.h"
+#include "service/members_codec.h"
 #include "service/shard_core.h"
 #include "shard/shards.h"
 
@@ -79,7 +80,9 @@ Task<Result<StartReport>> BrokerService::Node::start() {
   auto open = [&options](ShardCore& core) -> Task<Result<void>> {
     log::ShardLogOptions mine = options.log;
     mine.shard = core.index;
+    raft::ReplicaId self{core.node.node, directory_id_of(mine.directory_id)};
     TAILRACE_CO_TRY(core.log, co_await log::ShardLog::open(core.runtime, std::move(mine)));
+    core.replication = std::make_unique<Replication>(core.node.options.replication, self, core.log->incarnation(), core.runtime, core.background);
     co_return Result<void>{};
   };
   TAILRACE_CO_TRY_VOID(co_await on_every_shard(open));
@@ -123,6 +126,7 @@ Task<bool> BrokerService::Node::close_logs() {
   auto forget = [](ShardCore& core) -> Task<Result<void>> {
     co_await core.background.drain();  // what a call of another shard left here before it ended
     core.slots.clear();
+    core.replication.reset();
     core.log.reset();
     core.catalog.reset();
     co_return Result<void>{};

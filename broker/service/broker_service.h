@@ -31,6 +31,7 @@
 #include "model/ids.h"
 #include "model/record_batch.h"
 #include "model/topic.h"
+#include "service/replication.h"
 
 namespace tailrace::broker::flow {
 class MemoryBudget;
@@ -308,6 +309,7 @@ struct BrokerOptions {
   std::uint64_t memory_bytes = limits::kShardMemoryDefault;  // per shard, over all pools
   std::chrono::milliseconds retention_interval{60'000};
   std::uint64_t metadata_snapshot_commands = 4'096;  // commands after which the metadata log is cut to a snapshot
+  ReplicationOptions replication{};
 };
 
 struct StartReport {

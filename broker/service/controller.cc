@@ -53,6 +53,7 @@ Task<Result<void>> Controller::load(bool is_new) {
     TAILRACE_CO_TRY(log_, co_await core_.log->create(kMetadataPartition, kMetadataOptions));
   }
   TAILRACE_CO_TRY(log_, co_await core_.log->open_partition(kMetadataPartition, kMetadataOptions));
+  TAILRACE_CO_TRY(replicated_, ReplicatedPartition::open(*core_.replication, log_));
   if (std::string damage = log_->stats().damage; !damage.empty()) {
     co_return fail(Errc::corrupt, fmt::format("the metadata partition is damaged: {}", damage));
   }
@@ -180,7 +181,7 @@ Task<Result<Offset>> Controller::append(const cluster::Command& command) {
   TAILRACE_CO_TRY(BatchHeader header, read_batch_header(batch.bytes(), batch.length));
   Instant give_up = core_.runtime.clock.now() + limits::kAppendWaitMax;
   for (;;) {
-    auto appended = log_->append(batch, header, now);
+    auto appended = replicated_->append(batch, header, now);
     if (appended) co_return appended->next_offset;
     if (appended.error().code != Errc::no_credit || core_.runtime.clock.now() >= give_up) co_return std::unexpected(std::move(appended).error());
     bool room = co_await io::WaitUntil{core_.log->pressure(), core_.runtime, give_up};
@@ -192,7 +193,7 @@ Task<Controller::Proposed> Controller::propose(cluster::Command command) {
   if (auto fine = state_.check(command); !fine) co_return Proposed{std::unexpected(std::move(fine).error()), false};
   auto end = co_await append(command);
   if (!end) co_return Proposed{std::unexpected(std::move(end).error()), false};
-  if (auto durable = co_await log_->committed(*end); !durable) co_return Proposed{std::unexpected(std::move(durable).error()), true};
+  if (auto durable = co_await replicated_->committed(*end); !durable) co_return Proposed{std::unexpected(std::move(durable).error()), true};
   co_return Proposed{state_.apply(cluster::encode(command)), true};
 }
 
@@ -207,16 +208,22 @@ Task<void> Controller::snapshot_if_due() {
     if (!appended) co_return;
     end = *appended;
   }
-  if (auto durable = co_await log_->committed(end); !durable) co_return;
+  if (auto durable = co_await replicated_->committed(end); !durable) co_return;
   for (const cluster::Command& command : commands) {
     auto applied = state_.apply(cluster::encode(command));
     TAILRACE_CHECK(applied.has_value(), "a snapshot of a state can be applied to that state");
   }
-  if (auto cut = co_await log_->advance_log_start(begin); !cut) {
+  if (auto cut = co_await replicated_->advance_log_start(begin); !cut) {
     log_warn("metadata.snapshot", "the log before the snapshot at {} stays: {}", begin.value(), cut.error().detail);
     co_return;
   }
   log_info("metadata.snapshot", "the metadata log begins at {} now", begin.value());
+}
+
+void Controller::close() {
+  if (replicated_) replicated_->close();
+  replicated_.reset();
+  log_.reset();
 }
 
 // ---- changes ------------------------------------------------------------------------------------------------------------

@@ -39,7 +39,7 @@ class Controller {
   [[nodiscard]] bool gave_out(ProducerId id) const { return id.value() >= 0 && id.value() < state_.next_producer_id(); }
   [[nodiscard]] const cluster::MetadataState& state() const { return state_; }
   /// Lets go of the log; nothing may be under way.
-  void close() { log_.reset(); }
+  void close();
 
  private:
   /// Errors before the append change nothing; after it (`appended` is true) the outcome is not known.
@@ -67,6 +67,7 @@ class Controller {
   ShardCore& core_;
   cluster::MetadataState state_;
   log::PartitionPtr log_;
+  std::shared_ptr<ReplicatedPartition> replicated_;  // of log_
   Door door_;
 };
 

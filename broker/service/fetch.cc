@@ -49,6 +49,7 @@ Task<Answer<FetchReply>> ShardCore::fetch(FetchRequest request, OwnerWait& wait)
   for (;;) {
     if (auto fine = admit(*slot); !fine) co_return std::unexpected(std::move(fine).error());
     if (wait.cancelled) co_return refuse(Errc::cancelled);
+    if (!slot->replicated->serving()) co_return std::unexpected(Refusal{slot->replicated->not_leader()});
     // An offset between high watermark and log end was given to a producer who did not wait for the flush: it will come.
     bool lost = partition->lost(request.from);  // read() says so
     if (request.from < partition->log_start() || (request.from > partition->log_end() && !lost)) {

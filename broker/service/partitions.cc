@@ -52,6 +52,8 @@ Task<Result<void>> ShardCore::remove_partitions(TopicId topic, std::int32_t from
       std::shared_ptr<PartitionSlot> slot = at->second;
       while (slot->users != 0) co_await slot->changed.wait();
       if (slot->log) --counters.partitions_open;
+      if (slot->replicated) slot->replicated->close();
+      slot->replicated.reset();
       slot->log.reset();
       slots.erase(id);
     }
@@ -76,6 +78,7 @@ Task<Answer<std::vector<PartitionDescription>>> ShardCore::describe_partitions(T
     if (home(id) != index) continue;
     PartitionDescription one{.index = id.index, .leader = node.node, .replicas = {node.node}, .shard = index};
     log::PartitionPtr partition;
+    const ReplicatedPartition* replicated = nullptr;
     if (known->internal) {
       partition = log->find(id);
     } else {
@@ -83,6 +86,7 @@ Task<Answer<std::vector<PartitionDescription>>> ShardCore::describe_partitions(T
       auto opened = co_await open(*slot);
       if (opened) {
         partition = slot->log;
+        replicated = slot->replicated.get();
       } else if (opened.error().code == Errc::corrupt) {
         one.damage = opened.error().detail;
       } else {
@@ -103,6 +107,11 @@ Task<Answer<std::vector<PartitionDescription>>> ShardCore::describe_partitions(T
       }
       one.damage = stats.damage;
     }
+    if (replicated && !replicated->alone()) {
+      one.leader = replicated->replica().leader().node;
+      one.replicas.clear();
+      for (const raft::Member& member : replicated->replica().members().members()) one.replicas.push_back(member.id.node);
+    }
     all.push_back(std::move(one));
   }
   co_return all;
@@ -114,6 +123,7 @@ Task<Answer<PartitionOffset>> ShardCore::delete_records(TopicId topic, Partition
   SlotUse slot{*std::move(found)};
   if (auto opened = co_await open(*slot); !opened) co_return std::unexpected(std::move(opened).error());
   log::PartitionPtr partition = slot->log;
+  if (!slot->replicated->serving()) co_return std::unexpected(Refusal{slot->replicated->not_leader()});
   Offset start = before.offset == Offset{-1} ? partition->high_watermark() : before.offset;
   if (start < Offset{0} || start > partition->high_watermark()) {
     co_return refuse(Errc::offset_out_of_range,
@@ -123,7 +133,7 @@ Task<Answer<PartitionOffset>> ShardCore::delete_records(TopicId topic, Partition
                       {"high_watermark", fmt::format("{}", partition->high_watermark().value())}});
   }
   if (validate_only) co_return PartitionOffset{before.partition, std::max(start, partition->log_start())};
-  if (auto advanced = co_await partition->advance_log_start(start); !advanced) {
+  if (auto advanced = co_await slot->replicated->advance_log_start(start); !advanced) {
     co_return std::unexpected(from_log(std::move(advanced).error()));
   }
   co_return PartitionOffset{before.partition, partition->log_start()};
@@ -135,6 +145,8 @@ Task<Answer<ListedOffset>> ShardCore::list_offset(TopicId topic, ListOffsetsQuer
   SlotUse slot{*std::move(found)};
   if (auto opened = co_await open(*slot); !opened) co_return std::unexpected(std::move(opened).error());
   log::PartitionPtr partition = slot->log;
+  // An end told by a leader that was deposed and does not know it could lie below what its successor has acknowledged.
+  if (auto confirmed = co_await slot->replicated->confirm_leadership(); !confirmed) co_return std::unexpected(from_log(std::move(confirmed).error()));
 
   std::optional<log::OffsetAtTime> match;
   if (query.at.kind == Position::Kind::time) {
@@ -190,7 +202,7 @@ Task<Answer<void>> ShardCore::skip_damage(TopicId topic, PartitionIndex partitio
   SlotUse slot{*std::move(found)};
   if (auto opened = co_await open(*slot); !opened) co_return opened;
   log_warn("partition.skip_damage", "an operator accepts the damage of topic {} partition {}", slot->topic->name, partition.value());
-  if (auto skipped = co_await slot->log->skip_damage(); !skipped) co_return std::unexpected(from_log(std::move(skipped).error()));
+  if (auto skipped = co_await slot->replicated->skip_damage(); !skipped) co_return std::unexpected(from_log(std::move(skipped).error()));
   co_return Answer<void>{};
 }
 

@@ -92,6 +92,7 @@ Task<Answer<ProduceReply>> ShardCore::append(PartitionSlot& slot, ProduceRequest
       if (request.deadline && runtime.clock.now() >= *request.deadline) {
         co_return refuse(Errc::timeout, "the deadline passed before the batch was appended");
       }
+      if (!slot.replicated->leads()) co_return std::unexpected(Refusal{slot.replicated->not_leader()});
       verdict = partition->judge(header);
       if (verdict.answer != log::ProducerAnswer::accept) break;
       if (request.expected_end_offset && partition->log_end() != *request.expected_end_offset) {
@@ -106,7 +107,7 @@ Task<Answer<ProduceReply>> ShardCore::append(PartitionSlot& slot, ProduceRequest
         stamp_log_append_time(request.batch.mutable_bytes(), now);
         TAILRACE_CO_TRY(stored, read_batch_header(request.batch.bytes(), request.batch.length));
       }
-      auto done = partition->append(request.batch, stored, now);
+      auto done = slot.replicated->append(request.batch, stored, now);
       if (done) {
         appended = *done;
         break;
@@ -137,6 +138,7 @@ Task<Answer<ProduceReply>> ShardCore::append(PartitionSlot& slot, ProduceRequest
       Refusal why = from_log(std::move(durable).error());
       // The batch is in the log's memory: whether it reached the disk is not known.
       if (why.code == Errc::shutting_down) why = Refusal{Errc::outcome_unknown, "the broker stopped before the batch was known to be durable"};
+      if (why.code == Errc::not_leader) why = Refusal{Errc::outcome_unknown, "leadership was lost before the batch was known to be committed"};
       co_return std::unexpected(std::move(why));
     }
   }

@@ -110,15 +110,16 @@ Task<Answer<void>> ShardCore::open(PartitionSlot& slot) {
     }
     slot.opening = true;
     slot.open_error.reset();
-    // A lone replica leads what it holds; the log raises the term with the first append of each life.
     auto opened = co_await log->open_partition(slot.id, log_options(slot.topic->config));
     if (opened) (*opened)->configure(log_options(slot.topic->config));  // it may have been altered meanwhile
     slot.opening = false;
-    if (opened) {
+    auto replicated = opened ? ReplicatedPartition::open(*replication, *opened) : std::unexpected(std::move(opened).error());
+    if (replicated) {
       slot.log = *std::move(opened);
+      slot.replicated = *std::move(replicated);
       ++counters.partitions_open;
     } else {
-      slot.open_error = std::move(opened).error();
+      slot.open_error = std::move(replicated).error();
     }
     slot.changed.notify_all();
     if (!slot.log) co_return std::unexpected(from_log(*slot.open_error));
@@ -154,6 +155,7 @@ void ShardCore::turn_away(PartitionSlot& slot) {
 void ShardCore::start_background() {
   background.spawn(retention_task());
   background.spawn(pressure_task());
+  if (replication->options().peers) background.spawn(replication->clock_task());
 }
 
 void ShardCore::begin_stop() {
@@ -161,6 +163,7 @@ void ShardCore::begin_stop() {
   stopping = true;
   memory.close();
   stop_signal.notify_all();
+  if (replication) replication->stop();
   window_changed.notify_all();
   for (auto& [id, slot] : slots) {
     slot->changed.notify_all();
@@ -194,7 +197,11 @@ Task<void> ShardCore::retention_sweep() {
       if (!topic) break;
       SlotUse slot{slot_of(partition, topic)};
       if (auto opened = co_await open(*slot); !opened) continue;  // whoever uses it hears why
-      auto outcome = co_await slot->log->enforce_retention(runtime.clock.wall());
+      if (!slot->replicated->leads()) continue;  // the leader decides, for all replicas
+      auto outcome = co_await slot->log->plan_retention(runtime.clock.wall());
+      if (outcome && outcome->log_start > slot->log->log_start()) {
+        if (auto advanced = co_await slot->replicated->advance_log_start(outcome->log_start); !advanced) outcome = std::unexpected(std::move(advanced).error());
+      }
       if (!outcome) {
         log_warn("retention.failed", "topic {} partition {}: {}", topic->name, i, outcome.error().detail);
         continue;

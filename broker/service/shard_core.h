@@ -11,6 +11,8 @@
 #include "io/runtime.h"
 #include "log/shard_log.h"
 #include "service/broker_service.h"
+#include "service/replicated_partition.h"
+#include "service/replication.h"
 #include "shard/shards.h"
 
 namespace tailrace::broker::service {
@@ -70,6 +72,7 @@ struct PartitionSlot {
   PartitionSlot(PartitionId its_id, Executor& executor) : id{its_id}, door{executor}, changed{executor} {}
   PartitionId id;
   log::PartitionPtr log;        // null until opened
+  std::shared_ptr<ReplicatedPartition> replicated;  // with it: who appends, commits and moves the log start
   bool opening = false;
   bool removing = false;        // the topic is gone: nobody enters, waits end
   std::optional<Error> open_error;
@@ -109,6 +112,7 @@ class ShardCore {
   io::Runtime& runtime;
   shard::Port& port;
   std::unique_ptr<log::ShardLog> log;
+  std::unique_ptr<Replication> replication;  // with it
   std::shared_ptr<const cluster::Catalog> catalog;
   flow::MemoryBudget memory;
   TaskScope background;            // retention, pressure, cancels, deliveries

@@ -38,11 +38,11 @@ Violations vote_forgotten(std::uint64_t seed) {
   scene.power_cut(sim::CrashPlan::lose_all());
   if (!scene.running()) return scene.finish();
   auto partition = scene.life().open(kFirst);
-  bool kept = partition && (partition->term() > LeaderEpoch{7} || (partition->term() == LeaderEpoch{7} && partition->vote() == NodeId{2}));
+  bool kept = partition && (partition->term() > LeaderEpoch{7} || (partition->term() == LeaderEpoch{7} && log::lone(*partition).vote() == NodeId{2}));
   if (!kept) scene.violation("the vote of term 7 is forgotten");
   // A second vote in the same term must be refused, whatever the node remembers of the first.
   if (partition) {
-    auto again = scene.life().loop().run(partition->set_hard_state(LeaderEpoch{7}, NodeId{3}));
+    auto again = scene.life().loop().run(log::lone(*partition).set_hard_state(LeaderEpoch{7}, NodeId{3}));
     if (!again || *again) scene.violation("a second vote in term 7 was accepted");
   }
   return scene.finish();
@@ -245,7 +245,7 @@ Violations moved_while_truncating(std::uint64_t seed) {
       life.hard_state_later(kFirst, term, NodeId{2});
       if (!life.settle()) scene.violation("a truncation never answers");
       if (partition->log_start() > partition->log_end()) scene.violation("the log starts behind its end");
-      if (partition->term() != term || partition->vote() != NodeId{2}) scene.violation("a truncation forgets a vote");
+      if (partition->term() != term || log::lone(*partition).vote() != NodeId{2}) scene.violation("a truncation forgets a vote");
       scene.append(kFirst, 2, {.records = 1, .value_bytes = 300});
       judge_now(scene, fmt::format("{} cut, moment {}", cold ? "cold" : "hot", moment), 1);
       for (auto& violation : scene.finish()) out.push_back(std::move(violation));

@@ -6,6 +6,7 @@
 
 #include "base/crc32c.h"
 #include "codec/batch_builder.h"
+#include "tests/support/lone_log.h"
 
 namespace tailrace::broker::crash {
 
@@ -65,7 +66,7 @@ bool Life::start() {
   options.read_pool_bytes = 256 * limits::kKiB;
   options.pending_bytes_max = 1 * limits::kMiB;
   options.open_files_max = setup_.open_files_max;
-  auto opened = machine_.loop.run(log::ShardLog::open(machine_.runtime, options));
+  auto opened = machine_.loop.run(log::LoneShardLog::open(machine_.runtime, options));
   if (!opened) {
     violation("opening the shard log hangs");
     return false;
@@ -234,7 +235,7 @@ void Life::advance_start_later(PartitionId id, Offset start) {
 Task<void> Life::advance_start(PartitionOracle* po, log::PartitionPtr partition, Offset start) {
   po->start_asked = std::max(po->start_asked, start);
   std::int64_t began = now();
-  auto done = co_await partition->advance_log_start(start);
+  auto done = co_await log::lone(*partition).advance_log_start(start);
   if (!done || disk().dead()) co_return;
   po->start = std::max(po->start, start);
   oracle_.history.end(oracle_.next_reader++, began, now(), po->key(), partition->high_watermark().value(), partition->log_start().value());
@@ -247,7 +248,7 @@ void Life::hard_state_later(PartitionId id, LeaderEpoch term, NodeId vote) {
 }
 
 Task<void> Life::set_hard_state(PartitionOracle* po, log::PartitionPtr partition, HardState state) {
-  auto done = co_await partition->set_hard_state(state.term, *state.vote);
+  auto done = co_await log::lone(*partition).set_hard_state(state.term, *state.vote);
   if (!done || disk().dead()) co_return;
   if (state.term >= po->hard.term) po->hard = state;
 }
@@ -259,7 +260,7 @@ void Life::start_term_later(PartitionId id, LeaderEpoch term) {
 }
 
 Task<void> Life::start_term(PartitionOracle*, log::PartitionPtr partition, LeaderEpoch term) {
-  (void)co_await partition->start_term(term);
+  (void)co_await log::lone(*partition).start_term(term);
 }
 
 void Life::retention_later(PartitionId id) {
@@ -270,7 +271,7 @@ void Life::retention_later(PartitionId id) {
 
 Task<void> Life::enforce_retention(PartitionOracle* po, log::PartitionPtr partition) {
   po->start_asked = std::max(po->start_asked, partition->high_watermark());
-  auto done = co_await partition->enforce_retention(machine_.loop.wall());
+  auto done = co_await log::lone(*partition).enforce_retention(machine_.loop.wall());
   if (done && !disk().dead()) po->start = std::max(po->start, done->log_start);
 }
 

@@ -9,6 +9,7 @@
 #include "log/data_directory.h"
 #include "log/shard_log.h"
 #include "tests/crash/oracle.h"
+#include "tests/support/lone_log.h"
 #include "tests/support/sim_disk.h"
 
 namespace tailrace::broker::crash {

@@ -89,7 +89,7 @@ Task<void> Life::verify_contents(PartitionOracle* po, log::PartitionPtr partitio
   if (partition->log_end() != end) violation(fmt::format("{}: after recovery the end is {} and the high watermark {}", name, partition->log_end().value(), end.value()));
 
   // A start may raise the term. Within the term that was known the vote stands, and no term comes back.
-  HardState hard{partition->term(), partition->vote()};
+  HardState hard{partition->term(), log::lone(*partition).vote()};
   bool known_state = hard.term > po->hard.term || (hard.term == po->hard.term && (!po->hard.vote || hard.vote == po->hard.vote));
   if (!known_state && !excused && !cut_allowed) {
     violation(fmt::format("{}: hard state is term {} vote {}, was term {} vote {}", name, hard.term.value(), hard.vote->value(), po->hard.term.value(), po->hard.vote.value_or(NodeId{-1}).value()));

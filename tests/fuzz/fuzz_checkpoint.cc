@@ -34,12 +34,15 @@ std::map<std::string, std::string> seeds() {
   PartitionCheckpoint p;
   p.id.index = PartitionIndex{2};
   p.flushed_offset = Offset{10};
-  p.high_watermark = Offset{10};
+  p.commit = {Offset{10}, 1};
   c.partitions.push_back(p);
   out["one"] = text();
   c.partitions[0].terms = {{LeaderEpoch{1}, Offset{0}, 0}, {LeaderEpoch{4}, Offset{6}, 1}};
   c.partitions[0].holes = {{Offset{3}, Offset{5}, false}, {Offset{8}, Offset{8}, true}};
   c.partitions[0].removed = true;
+  c.partitions[0].history = {.position = {Offset{1}, 1}, .term = LeaderEpoch{1}, .members = std::vector<std::byte>(23)};
+  c.partitions[0].marks = {{.begin = {Offset{6}, 1}, .term = LeaderEpoch{4}, .kind = MarkKind::members, .members = std::vector<std::byte>(44)},
+                           {.begin = {Offset{7}, 0}, .term = LeaderEpoch{4}, .kind = MarkKind::log_start, .log_start = Offset{3}}};
   c.partitions.push_back(p);
   c.clean = true;
   out["terms-and-holes"] = text();

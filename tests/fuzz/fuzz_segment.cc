@@ -8,6 +8,7 @@
 #include "log/data_directory.h"
 #include "log/shard_log.h"
 #include "tests/fuzz/log_seal.h"
+#include "tests/support/lone_log.h"
 #include "tests/support/sim_disk.h"
 
 namespace tailrace::fuzz {
@@ -51,7 +52,7 @@ const sim::DiskImage& good_image() {
     FUZZ_ASSERT(machine.loop.run(machine.disk.sync_directory("/")).has_value());
     auto directory = machine.loop.run(DataDirectory::open(machine.runtime, "/data", 1));
     FUZZ_ASSERT(directory && *directory);
-    auto opened = machine.loop.run(ShardLog::open(machine.runtime, options()));
+    auto opened = machine.loop.run(LoneShardLog::open(machine.runtime, options()));
     FUZZ_ASSERT(opened && *opened);
     auto made = machine.loop.run((**opened)->create(partition(), kPartition));
     FUZZ_ASSERT(made && *made);
@@ -94,7 +95,7 @@ void open_and_read(Bytes segment, bool without_index, bool active) {
   if (without_index) image.files.erase(stem + ".idx");
 
   sim::SimMachine machine{2, std::move(image)};
-  auto opened = machine.loop.run(ShardLog::open(machine.runtime, options()));
+  auto opened = machine.loop.run(LoneShardLog::open(machine.runtime, options()));
   FUZZ_ASSERT(opened.has_value());
   if (!*opened) return;
   std::unique_ptr<ShardLog> log = std::move(**opened);

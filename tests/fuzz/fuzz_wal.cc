@@ -117,7 +117,7 @@ std::map<std::string, std::string> seeds() {
   out["empty"] = frames.with(0);
   create(frames, 0);
   out["create"] = frames.with(1);
-  frames.add(FrameType::hard_state, little_endian({3}, 4), {.partition = 0, .term = LeaderEpoch{2}});
+  frames.add(FrameType::hard_state, std::string(kHardStateBytes, '\0'), {.partition = 0, .term = LeaderEpoch{2}});
   frames.add(FrameType::term_start, "", {.partition = 0, .term = LeaderEpoch{2}, .sub = 1});
   std::uint32_t position = 0;
   for (int i = 0; i < 3; ++i) {
@@ -126,6 +126,12 @@ std::map<std::string, std::string> seeds() {
     position += static_cast<std::uint32_t>(batch.size());
   }
   out["batches"] = frames.with(3);
+  Frames marks = frames;
+  marks.add(FrameType::members, std::string(23, '\1'), {.partition = 0, .base_offset = Offset{3}, .position = position, .term = LeaderEpoch{2}, .sub = 1});
+  marks.add(FrameType::log_start_entry, little_endian({1, 0}, 4), {.partition = 0, .base_offset = Offset{3}, .position = position, .term = LeaderEpoch{2}, .sub = 2});
+  out["marks"] = marks.with(4);
+  marks.add(FrameType::install, little_endian({1, 0, 0, 0}, 4), {.partition = 0, .base_offset = Offset{7}, .segment_base = Offset{7}, .term = LeaderEpoch{2}, .sub = 1});
+  out["install"] = marks.with(5);
   Frames cut = frames;
   cut.add(FrameType::truncate, "", {.partition = 0, .base_offset = Offset{1}, .position = position / 3});
   cut.add(FrameType::batch, batch_at(1), {.partition = 0, .base_offset = Offset{1}, .position = position / 3});

@@ -34,7 +34,7 @@ TEST(Clock, AJumpBackTakesNothingEarly) {
   publish(world, *p, 20);
   world.loop().jump_wall(-10h);
   publish(world, *p, 20);
-  auto kept = world.run(p->enforce_retention(world.loop().wall()));
+  auto kept = world.run(lone(*p).enforce_retention(world.loop().wall()));
   ASSERT_TRUE(kept);
   EXPECT_EQ(kept->segments_removed, 0U);
   settle_and_check(world, p, Offset{40});
@@ -50,7 +50,7 @@ TEST(Clock, AJumpAheadOnlyAgesWhatWasWrittenBefore) {
   world.loop().jump_wall(3h);
   publish(world, *p, 20);
   world.loop().run_for(2s);  // what was rolled is sealed
-  auto cut = world.run(p->enforce_retention(world.loop().wall()));
+  auto cut = world.run(lone(*p).enforce_retention(world.loop().wall()));
   ASSERT_TRUE(cut);
   EXPECT_GT(cut->segments_removed, 0U);
   EXPECT_LE(p->log_start(), Offset{20}) << "records of this moment are not old";
@@ -67,7 +67,7 @@ TEST(Clock, AHugeJumpAndItsReturnLoseNothing) {
   publish(world, *p, 10);
   world.loop().jump_wall(-24h * 3'650);
   publish(world, *p, 10);
-  auto cut = world.run(p->enforce_retention(world.loop().wall()));
+  auto cut = world.run(lone(*p).enforce_retention(world.loop().wall()));
   ASSERT_TRUE(cut);
   EXPECT_EQ(cut->segments_removed, 0U);
   settle_and_check(world, p, Offset{30});

@@ -28,9 +28,9 @@ std::string hex_lines(Bytes bytes) {
 
 // The document is what others write readers from; its example comes from the writer's own encoder.
 TEST(WalFormat, TheWorkedExampleIsWhatTheWriterWrites) {
-  std::array<std::byte, 88> bytes{};
-  store_le(bytes.data() + kFrameHeaderBytes, std::int32_t{-1});
-  FrameHeader header{.type = FrameType::hard_state, .payload_crc = crc32c(Bytes{bytes}.subspan(kFrameHeaderBytes, 4)), .length = 4, .sequence = 3,
+  std::array<std::byte, kFrameHeaderBytes + kHardStateBytes> bytes{};
+  encode(HardState{.term = LeaderEpoch{1}}, MutableBytes{bytes}.subspan(kFrameHeaderBytes));
+  FrameHeader header{.type = FrameType::hard_state, .payload_crc = crc32c(Bytes{bytes}.subspan(kFrameHeaderBytes)), .length = kHardStateBytes, .sequence = 3,
                      .file_sequence = 1, .previous_crc = 0x11223344, .durable_lag = 1, .partition = 0, .term = LeaderEpoch{1}, .append_time_ms = -1};
   encode(header, 0x0102030405060708ULL, MutableBytes{bytes}.first(kFrameHeaderBytes));
   std::ifstream file{std::string{TAILRACE_SOURCE_DIR} + "/docs/storage-format.md"};
@@ -55,7 +55,14 @@ TEST(WalFormat, EveryBitOfAHeaderCounts) {
     EXPECT_FALSE(decode_wal_file_header(broken)) << bit;
   }
   Checkpoint checkpoint{.sequence = 9, .slots = 2, .wal_file_bytes = 65536};
-  checkpoint.partitions.push_back({.number = 1, .term = LeaderEpoch{7}, .terms = {{LeaderEpoch{7}, Offset{0}, 1}}, .holes = {{Offset{3}, Offset{5}, true}}});
+  checkpoint.partitions.push_back({.number = 1,
+                                   .hard = {.term = LeaderEpoch{7}, .vote_node = NodeId{2}, .vote_directory = {1, 2}, .suspicion = kCut, .floor_term = LeaderEpoch{6}, .floor = {Offset{9}, 1}},
+                                   .commit = {Offset{2}, 3},
+                                   .history = {.position = {Offset{1}, 2}, .term = LeaderEpoch{5}, .members = std::vector<std::byte>(23)},
+                                   .terms = {{LeaderEpoch{7}, Offset{0}, 1}},
+                                   .marks = {{.begin = {Offset{4}, 0}, .term = LeaderEpoch{7}, .kind = MarkKind::members, .members = std::vector<std::byte>(44)},
+                                             {.begin = {Offset{4}, 1}, .term = LeaderEpoch{7}, .kind = MarkKind::log_start, .log_start = Offset{3}}},
+                                   .holes = {{Offset{3}, Offset{5}, true}}});
   auto bytes = encode(checkpoint);
   auto back = decode_checkpoint(bytes);
   ASSERT_TRUE(back);

@@ -10,6 +10,7 @@
 #include "codec/batch_builder.h"
 #include "log/data_directory.h"
 #include "log/shard_log.h"
+#include "tests/support/lone_log.h"
 #include "tests/support/sim_disk.h"
 #include "tests/support/sim_runtime.h"
 
@@ -55,7 +56,7 @@ class LogWorld {
     if (!directory) return std::unexpected(directory.error());
     directory_ = *std::move(directory);
     options_.directory_id = directory_->identity().directory_id;
-    auto opened = run(ShardLog::open(*runtime_, options_));
+    auto opened = run(LoneShardLog::open(*runtime_, options_));
     if (!opened) return std::unexpected(opened.error());
     log_ = *std::move(opened);
     return {};

@@ -145,7 +145,7 @@ TEST(Read, UnderRetentionAnswersTheValidRange) {
   std::vector<std::string> whole = w.all();
   struct Reader {
     static Task<void> read(PartitionPtr p, Offset at, std::optional<Result<ReadResult>>* out) { out->emplace(co_await p->read(at, {.bytes_max = 20'000})); }
-    static Task<void> cut(PartitionPtr p, Offset at, bool* done) { *done = (co_await p->advance_log_start(at)).has_value(); }
+    static Task<void> cut(PartitionPtr p, Offset at, bool* done) { *done = (co_await lone(*p).advance_log_start(at)).has_value(); }
   };
   for (int delay = 0; delay < 40; ++delay) {
     ColdWorld v{40'000, 200};
@@ -412,7 +412,7 @@ TEST(Read, EpochsOfManyRunsAndTruncationsAreKnown) {
       end -= 9;  // in front of where this run's term began
       ASSERT_TRUE(w.world.run(w.partition->truncate_suffix({Offset{end}, 0})));
     }
-    if (run % 4 == 2) ASSERT_TRUE(w.world.run(w.partition->set_hard_state(w.partition->term() + 5, NodeId{1})));
+    if (run % 4 == 2) ASSERT_TRUE(w.world.run(lone(*w.partition).set_hard_state(w.partition->term() + 5, NodeId{1})));
     w.fill(15, 1'500);
     end += 15;
     std::vector<std::string> before = w.all();

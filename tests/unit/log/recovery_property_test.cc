@@ -60,7 +60,7 @@ class Story {
         if (m.acknowledged == 0 || random_.chance(1, 2)) return;
         std::int64_t to = static_cast<std::int64_t>(random_.between(0, m.acknowledged));
         m.log_start_asked = std::max(m.log_start_asked, to);
-        auto done = world_.run(p.advance_log_start(Offset{to}));
+        auto done = world_.run(lone(p).advance_log_start(Offset{to}));
         if (!done) return fail_with("advance_log_start: " + done.error().detail);
         m.log_start = std::max(m.log_start, to);
         return;

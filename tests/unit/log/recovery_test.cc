@@ -111,7 +111,7 @@ TEST(Recovery, ADeletedSegmentIsNoHole) {
   Offset second = p->log_end() + -1;
   world.publish(*p, "c");
   world.loop().run_for(std::chrono::seconds{2});
-  ASSERT_TRUE(world.run(p->advance_log_start(second)));
+  ASSERT_TRUE(world.run(lone(*p).advance_log_start(second)));
   ASSERT_EQ(p->stats().segments, 1U) << "the first one is gone";
   p.reset();
   world.crash(sim::CrashPlan::keep_all());

@@ -2,6 +2,7 @@
 /// next start wants, every partition is on the shard that owns it, with all its records.
 #include <cerrno>
 
+#include "tests/support/lone_log.h"
 #include "tests/unit/log/log_world.h"
 
 namespace tailrace::broker::log {
@@ -29,7 +30,7 @@ class Node {
     for (std::uint32_t k = 0; k < shards; ++k) {
       ShardLogOptions mine = options();
       mine.shard = ShardIndex{k};
-      TAILRACE_TRY(auto log, *machine.loop.run(ShardLog::open(machine.runtime, mine)));
+      TAILRACE_TRY(auto log, *machine.loop.run(LoneShardLog::open(machine.runtime, mine)));
       logs.push_back(std::move(log));
     }
     return {};

@@ -109,19 +109,19 @@ TEST(Retention, GoesByLeaderAppendTimeAndByBytes) {
   publish_dated(100);
   world.loop().run_for(std::chrono::hours{2});
   publish_dated(100);
-  auto nothing = world.run(partition->enforce_retention(world.loop().wall()));
+  auto nothing = world.run(lone(*partition).enforce_retention(world.loop().wall()));
   ASSERT_TRUE(nothing);
   EXPECT_EQ(nothing->log_start, Offset{0});
   options.retention_time = std::chrono::hours{1};
   partition->configure(options);
-  auto by_time = world.run(partition->enforce_retention(world.loop().wall()));
+  auto by_time = world.run(lone(*partition).enforce_retention(world.loop().wall()));
   ASSERT_TRUE(by_time);
   EXPECT_GT(by_time->log_start, Offset{50});
   EXPECT_LE(by_time->log_start, Offset{100});
   options.retention_time.reset();
   options.retention_bytes = 60'000;
   partition->configure(options);
-  auto by_bytes = world.run(partition->enforce_retention(world.loop().wall()));
+  auto by_bytes = world.run(lone(*partition).enforce_retention(world.loop().wall()));
   ASSERT_TRUE(by_bytes);
   EXPECT_GT(by_bytes->log_start, Offset{130});
   EXPECT_GE(partition->stats().bytes, 60'000U);
@@ -151,7 +151,7 @@ TEST(Readers, AreToldWhenTheStartOrThePartitionMovesUnderThem) {
   {
     TaskScope scope;
     for (std::int64_t at = 0; at < 40; at += 4) scope.spawn(reader(partition, Offset{at}));
-    EXPECT_TRUE(world.run(partition->advance_log_start(Offset{100})));
+    EXPECT_TRUE(world.run(lone(*partition).advance_log_start(Offset{100})));
     drain(world, scope);
   }
   for (Errc code : answers) EXPECT_EQ(code, Errc::offset_out_of_range);

@@ -85,7 +85,7 @@ TEST(ShardLog, AVoteSurvivesTheRecyclingOfItsFile) {
   LogWorld world;
   ASSERT_TRUE(world.start());
   auto voter = world.create(partition_id(1));
-  ASSERT_TRUE(world.run(voter->set_hard_state(LeaderEpoch{7}, NodeId{2})));
+  ASSERT_TRUE(world.run(lone(*voter).set_hard_state(LeaderEpoch{7}, NodeId{2})));
   auto other = world.create(partition_id(2));
   for (int i = 0; i < 300; ++i) world.publish(*other, std::string(1500, 'z'));
   EXPECT_GT(world.log().stats().wal_recycles, 3U);
@@ -94,9 +94,10 @@ TEST(ShardLog, AVoteSurvivesTheRecyclingOfItsFile) {
   world.crash(sim::CrashPlan::lose_all());
   ASSERT_TRUE(world.start());
   voter = world.open(partition_id(1));
-  auto again = world.run(voter->set_hard_state(LeaderEpoch{7}, NodeId{3}));
+  auto again = world.run(lone(*voter).set_hard_state(LeaderEpoch{7}, NodeId{3}));
   EXPECT_FALSE(again);
-  EXPECT_GT(voter->term(), LeaderEpoch{7});
+  EXPECT_EQ(voter->term(), LeaderEpoch{7});
+  EXPECT_EQ(lone(*voter).vote(), NodeId{2});
 }
 
 // History 5: a truncation at or below applied_through is history, and its offset means something else by now.
@@ -141,7 +142,7 @@ TEST(ShardLog, ATruncationCutsEntriesOfLengthZeroToo) {
     p = world.open(partition_id(1));
     EXPECT_EQ(p->end_position(), expected) << "after a crash";
   };
-  auto next_term = [&] { ASSERT_TRUE(world.run(p->start_term(p->term() + 1))); };
+  auto next_term = [&] { ASSERT_TRUE(world.run(lone(*p).start_term(p->term() + 1))); };
   auto cut = [&](std::int64_t offset, std::uint32_t sub) { ASSERT_TRUE(world.run(p->truncate_suffix({Offset{offset}, sub}))); };
   for (int i = 0; i < 3; ++i) world.publish(*p, "a" + std::to_string(i));
   next_term();
@@ -198,7 +199,7 @@ TEST(ShardLog, DeletedRecordsStayDeletedAndThePartitionCanGo) {
   ASSERT_TRUE(world.start());
   auto p = world.create(partition_id(1), {.segment_bytes_max = 20'000});
   for (int i = 0; i < 100; ++i) world.publish(*p, std::string(1000, 'c'));
-  ASSERT_TRUE(world.run(p->advance_log_start(Offset{77})));
+  ASSERT_TRUE(world.run(lone(*p).advance_log_start(Offset{77})));
   EXPECT_FALSE(world.run(p->read(Offset{76}, {})));
   p.reset();
   world.crash(sim::CrashPlan::lose_all());
@@ -239,7 +240,7 @@ TEST(ShardLog, DeletingEverythingFreesTheActiveSegmentToo) {
   auto partition = *w.run(w.log().create(partition_id(1), {}));
   for (int i = 0; i < 20; ++i) w.publish(*partition, std::string(10'000, 'x'));
   Offset end = partition->log_end();
-  ASSERT_TRUE(w.run(partition->advance_log_start(end)));
+  ASSERT_TRUE(w.run(lone(*partition).advance_log_start(end)));
   EXPECT_EQ(partition->stats().bytes, 0u);
   for (const std::string& path : w.disk().visible_image().paths("/topics/")) EXPECT_FALSE(path.ends_with(".log")) << path;
   w.publish(*partition, "next");

@@ -8,6 +8,7 @@
 #include "log/data_directory.h"
 #include "log/shard_log.h"
 #include "log/verify.h"
+#include "tests/support/lone_log.h"
 #include "tests/support/sim_disk.h"
 
 namespace tailrace::broker::log {
@@ -57,7 +58,7 @@ Task<Result<void>> write_directory(sim::SimMachine& m, int batches, bool clean, 
   TAILRACE_CO_TRY(auto directory, co_await DataDirectory::open(m.runtime, std::string{kRoot}, 1));
   TAILRACE_CO_TRY_VOID(co_await directory->mark_dirty());
   ShardLogOptions options{.data_directory = std::string{kRoot}, .directory_id = directory->identity().directory_id, .wal_file_bytes = 64 * limits::kKiB, .wal_files = 3};
-  TAILRACE_CO_TRY(auto log, co_await ShardLog::open(m.runtime, options));
+  TAILRACE_CO_TRY(auto log, co_await LoneShardLog::open(m.runtime, options));
   TAILRACE_CO_TRY(auto partition, co_await log->create(kOrders, PartitionOptions{.segment_bytes_max = 48 * limits::kKiB}));
   int sequence = 0;
   auto done = co_await publish(*partition, m.loop, batches, sequence);
@@ -234,7 +235,7 @@ TEST(Verify, AFileLongerThanTheReadAheadIsReadToItsEnd) {
   auto write = [&]() -> Task<Result<void>> {
     TAILRACE_CO_TRY(auto directory, co_await DataDirectory::open(m.runtime, std::string{kRoot}, 1));
     ShardLogOptions options{.data_directory = std::string{kRoot}, .directory_id = directory->identity().directory_id, .wal_file_bytes = 4 * limits::kMiB, .wal_files = 3};
-    TAILRACE_CO_TRY(auto log, co_await ShardLog::open(m.runtime, options));
+    TAILRACE_CO_TRY(auto log, co_await LoneShardLog::open(m.runtime, options));
     TAILRACE_CO_TRY(auto partition, co_await log->create(kOrders, PartitionOptions{.segment_bytes_max = 64 * limits::kMiB}));
     for (int i = 0; i < 24; ++i) {
       Slice batch = batch_of(std::string(350'000, static_cast<char>('a' + i)), 1, 1'700'000'000'000 + i, i);

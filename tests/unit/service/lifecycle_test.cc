@@ -4,6 +4,7 @@
 #include "base/random.h"
 #include "log/data_directory.h"
 #include "log/shard_log.h"
+#include "tests/support/lone_log.h"
 #include "tests/unit/service/broker_world.h"
 
 namespace tailrace::broker::service {
@@ -61,11 +62,11 @@ TEST(Lifecycle, TheTermRisesWithEachLifeAndTakesNoOffset) {
   for (int life = 0; life < 4; ++life) {
     auto listed = world.run(world.shard().list_offsets("orders", {{PartitionIndex{0}, {Position::Kind::end}}}));
     ASSERT_TRUE(listed && listed->at(0));
-    EXPECT_GT(listed->at(0)->leader_epoch, last);
     EXPECT_EQ(listed->at(0)->offset, Offset{life});
-    last = listed->at(0)->leader_epoch;
     ASSERT_EQ(next_of(world.produce(topic, 0, {"x"})), life + 1);
-    EXPECT_EQ(world.fetch(topic, 0, life)->leader_epoch, last);
+    LeaderEpoch mine = world.fetch(topic, 0, life)->leader_epoch;
+    EXPECT_GT(mine, last);
+    last = mine;
     if (life % 2) world.restart();
     else world.power_cut(sim::CrashPlan::lose_all());
     world.start();
@@ -104,7 +105,7 @@ TEST(Lifecycle, UnknownPartitionsAreRemovedOnlyWhenEmpty) {
     if (!directory || !co_await (*directory)->mark_dirty()) co_return false;
     log::ShardLogOptions options = world.log_options();
     options.directory_id = (*directory)->identity().directory_id;
-    auto shard_log = co_await log::ShardLog::open(runtime, options);
+    auto shard_log = co_await log::LoneShardLog::open(runtime, options);
     if (!shard_log) co_return false;
     auto empty = co_await (*shard_log)->create({stray, PartitionIndex{0}}, {});
     auto full = co_await (*shard_log)->create({stray, PartitionIndex{1}}, {});
