@@ -16,6 +16,8 @@ class Author {
     out_ += fmt::format("script seed-{} nodes {} voters {}\n", seed, world_.size(), voters_);
     // Each script does a few things often and others hardly ever.
     for (unsigned& weight : weights_) weight = random_.chance(1, 4) ? 0 : static_cast<unsigned>(random_.between(1, 8));
+    if (random_.chance(1, 2)) weights_[kCompact] = 0;
+    if (weights_[kCompact] > 0) weights_[kStall] = 0;
     weights_[kElection] += 6;
     weights_[kPropose] += 12;
     weights_[kBeat] += 6;
@@ -30,7 +32,7 @@ class Author {
   }
 
  private:
-  enum { kElection, kPropose, kBeat, kHold, kRelease, kCut, kJoin, kHeal, kStall, kCrash, kRestart, kCheck, kTransfer, kRival, kMembers, kKinds };
+  enum { kElection, kPropose, kBeat, kHold, kRelease, kCut, kJoin, kHeal, kStall, kCrash, kRestart, kCheck, kTransfer, kRival, kCompact, kMembers, kKinds };
 
   void play(const std::string& event) {
     world_.apply(event);
@@ -103,7 +105,7 @@ class Author {
       }
       case kCrash: {
         int n = any();
-        if (world_.up(n)) play(fmt::format("crash {} {}", n, random_.chance(1, 2) ? "lost" : "kept"));
+        if (world_.up(n) && !hinders_return(n)) play(fmt::format("crash {} {}", n, random_.chance(1, 2) ? "lost" : "kept"));
         return;
       }
       case kRestart: {
@@ -124,6 +126,11 @@ class Author {
           return;
         }
         play(fmt::format("transfer {} {}", n, other(n)));
+        return;
+      }
+      case kCompact: {
+        int n = any_that([&](int i) { return world_.compactable(i); });
+        if (n != 0) play(fmt::format("compact {}", n));
         return;
       }
       case kRival:
@@ -235,7 +242,7 @@ class Author {
   bool asks_again(int n) {
     for (const Progress& member : world_.replica(n).progress()) {
       int m = world_.number(member.id);
-      if (member.state != ProgressState::probe || answers(n, m) || never_asked(n, m)) continue;
+      if (member.state == ProgressState::replicate || answers(n, m) || never_asked(n, m)) continue;
       ++avoided_["asks_again_without_an_answer"];
       return true;
     }

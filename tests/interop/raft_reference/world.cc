@@ -112,6 +112,8 @@ bool World::apply(std::string_view line) {
     crash(n, words[2] == "kept");
   } else if (verb == "start") {
     start(n);
+  } else if (verb == "compact") {
+    if (compactable(n)) compact(n);
   } else {
     return false;
   }
@@ -128,8 +130,11 @@ std::string World::state() const {
     const Image& log = up(n) ? node.seen : node.disk;
     const HardState& hard = up(n) ? node.replica->hard_state() : node.disk.hard;
     LogPosition commit = up(n) ? node.replica->commit() : node.disk.commit;
-    auto committed = std::ranges::count_if(log.entries, [&](const Entry& e) { return e.end <= commit; });
+    auto base = indexes_.find(log.start);
+    std::size_t before = base == indexes_.end() ? 0 : base->second;
+    std::size_t committed = before + static_cast<std::size_t>(std::ranges::count_if(log.entries, [&](const Entry& e) { return e.end <= commit; }));
     out += fmt::format("= {} {} term {} vote {} commit {} log", n, leads(n) ? "leads" : up(n) ? "up" : "down", hard.term.value(), number(hard.vote), committed);
+    if (before > 0) out += fmt::format(" @{}:{}", before, log.start_term.value());
     for (const Entry& e : log.entries) {
       std::string label = !e.is_mark ? fmt::format("v{}", e.value) : e.mark.kind == MarkKind::members ? "members" : "-";
       out += fmt::format(" {}:{}", e.term.value(), label);
@@ -147,8 +152,8 @@ void World::start(int n) {
   node.stalled = false;
   node.seen = node.disk;
   Recovered found{.hard = node.disk.hard,
-                  .start = {},
-                  .start_term = {},
+                  .start = node.disk.start,
+                  .start_term = node.disk.start_term,
                   .members = node.disk.start_members,
                   .marks = {},
                   .members_after = {},
@@ -176,6 +181,11 @@ void World::crash(int n, bool kept) {
 void World::beat(int n) {
   for (int round = 0; round < 3 && leads(n); ++round) {
     Actions out;
+    std::vector<ReplicaId> unanswered;
+    for (const Progress& member : replica(n).progress()) {
+      if (member.state == ProgressState::snapshot) unanswered.push_back(member.id);
+    }
+    for (const ReplicaId& id : unanswered) at(n).replica->snapshot_failed(id);
     auto fact = at(n).replica->heartbeat(1, at(n).now, out);
     if (fact) {
       for (const Progress& member : replica(n).progress()) post(n, member.id, {.body = *fact});
@@ -183,6 +193,15 @@ void World::beat(int n) {
     drain(n, out);
     settle();
   }
+}
+
+void World::compact(int n) {
+  Node& node = at(n);
+  LogPosition to = node.replica->commit();
+  auto dropped = static_cast<std::size_t>(std::ranges::count_if(node.seen.entries, [&](const Entry& e) { return e.end <= to; }));
+  indexes_[to] = indexes_[node.seen.start] + dropped;
+  write(n, {.kind = Write::Kind::trim, .position = to});
+  node.replica->trimmed(to);
 }
 
 void World::propose(int n, std::string_view label) {
@@ -211,6 +230,7 @@ void World::flush(int n) {
     Actions out;
     if (write.kind == Write::Kind::hard_state) node.replica->hard_state_saved(write.generation, node.now, out);
     if (write.kind == Write::Kind::entry) node.replica->persisted(write.entry.end, write.entry.term, node.now, out);
+    if (write.kind == Write::Kind::install) node.replica->snapshot_installed(write.position, node.now, out);
     for (std::size_t k = 0; k < out.size(); ++k) {
       Action action = out[k];  // a copy: answering a read adds to the list
       act(n, action, out);
@@ -242,6 +262,15 @@ void World::act(int n, const Action& action, Actions& out) {
     }
   } else if (auto* a = std::get_if<Truncate>(&action)) {
     write(n, {.kind = Write::Kind::truncate, .position = a->to});
+  } else if (auto* a = std::get_if<InstallSnapshot>(&action)) {
+    auto image = std::make_shared<Image>();
+    image->start = image->commit = a->snapshot.position;
+    image->start_term = a->snapshot.position_term;
+    image->start_members = a->snapshot.members;
+    write(n, {.kind = Write::Kind::install, .position = a->snapshot.position, .image = image});
+  } else if (auto* a = std::get_if<SendSnapshot>(&action)) {
+    auto snapshot = node.replica->snapshot_for(a->to, node.seen.start);
+    if (snapshot) post(n, a->to, {.body = Message{*snapshot}});
   } else if (auto* a = std::get_if<CommitAdvanced>(&action)) {
     write(n, {.kind = Write::Kind::checkpoint, .position = a->commit});
   } else if (auto* a = std::get_if<Send>(&action)) {

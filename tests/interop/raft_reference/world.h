@@ -17,7 +17,12 @@
 ///   stall N            nothing that N writes becomes durable;  flush N ends that
 ///   crash N lost|kept  N stops; what was not durable is lost, or became so although nobody was told
 ///   start N            N comes back with what is durable
+///   compact N          N forgets the entries that it knows to be committed; who needs them from N gets a snapshot of that
+///                      place
+///
+/// A snapshot that brought no answer is given up with the next heartbeat, and asked for again.
 #include <deque>
+#include <map>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -51,6 +56,7 @@ class World {
   [[nodiscard]] bool open(int from, int to) const { return link(from, to).state == Link::open; }
   [[nodiscard]] bool cut(int from, int to) const { return link(from, to).state == Link::cut; }
   [[nodiscard]] bool waiting(int from, int to) const { return !link(from, to).queue.empty(); }
+  [[nodiscard]] bool compactable(int n) const { return up(n) && !stalled(n) && replica(n).commit() > at(n).seen.start; }
   [[nodiscard]] ReplicaId id(int n) const { return at(n).id; }
   [[nodiscard]] int number(const ReplicaId& id) const { return id.node.value() + 1; }
 
@@ -82,6 +88,7 @@ class World {
   void start(int n);
   void crash(int n, bool kept);
   void beat(int n);
+  void compact(int n);
   void propose(int n, std::string_view label);
   void release(int from, int to, std::string_view how);
   void settle();
@@ -96,7 +103,8 @@ class World {
   std::vector<Node> nodes_{};
   std::vector<std::vector<Link>> links_{};
   bool restless_ = false;
-  std::vector<Entry> incoming_{};  // the batches of the message at hand
+  std::map<LogPosition, std::size_t> indexes_{{LogPosition{}, 0}};  // of places where logs begin: how many entries lie before
+  std::vector<Entry> incoming_{};                                   // the batches of the message at hand
 };
 
 /// A script of at most `events` events from a seed, thought of while it is played; `out` gets each event with what came of it.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -54,8 +55,29 @@ type store struct {
 }
 
 func (s store) InitialState() (pb.HardState, pb.ConfState, error) {
-	hard, _, err := s.MemoryStorage.InitialState()
-	return hard, pb.ConfState{Voters: s.voters}, err
+	hard, members, err := s.MemoryStorage.InitialState()
+	if len(members.Voters) == 0 {
+		members.Voters = s.voters
+	}
+	return hard, members, err
+}
+
+// suffix of a log: what lies behind its first `base` entries.
+type suffix struct {
+	base, term uint64 // of the entry before
+	entries    []pb.Entry
+}
+
+func (s *suffix) append(entries []pb.Entry) {
+	for _, e := range entries {
+		s.entries = append(s.entries[:e.Index-1-s.base], e)
+	}
+}
+
+func (s *suffix) trim(to uint64) {
+	s.term = s.entries[to-1-s.base].Term
+	s.entries = s.entries[to-s.base:]
+	s.base = to
 }
 
 type node struct {
@@ -67,7 +89,8 @@ type node struct {
 	pending int          // of the writes, those with another term or vote
 	outbox  []outgoing   // until those are durable
 	hard    pb.HardState // as written last
-	seen    []pb.Entry   // the log with what is not durable yet
+	seen    suffix       // the log with what is not durable yet
+	members pb.ConfState // as applied last
 }
 
 type cluster struct {
@@ -98,7 +121,7 @@ func (c *cluster) start(n *node) {
 		return
 	}
 	n.stalled = false
-	n.hard, _, _ = n.disk.InitialState()
+	n.hard, n.members, _ = n.disk.InitialState()
 	n.seen = durable(n.disk)
 	raw, err := raft.NewRawNode(&raft.Config{
 		ID:                        n.id,
@@ -122,16 +145,22 @@ func (c *cluster) start(n *node) {
 	c.work(n)
 }
 
-func durable(disk store) []pb.Entry {
+func durable(disk store) suffix {
+	first, _ := disk.FirstIndex()
 	last, _ := disk.LastIndex()
-	if last == 0 {
-		return nil
-	}
-	entries, err := disk.Entries(1, last+1, 1<<40)
+	term, err := disk.Term(first - 1)
 	if err != nil {
 		panic(err)
 	}
-	return append([]pb.Entry(nil), entries...)
+	s := suffix{base: first - 1, term: term}
+	if last >= first {
+		entries, err := disk.Entries(first, last+1, 1<<40)
+		if err != nil {
+			panic(err)
+		}
+		s.entries = append(s.entries, entries...)
+	}
+	return s
 }
 
 func (c *cluster) crash(n *node, kept bool) {
@@ -145,6 +174,11 @@ func (c *cluster) crash(n *node, kept bool) {
 }
 
 func persist(disk store, m pb.Message) {
+	if m.Snapshot != nil && !raft.IsEmptySnap(*m.Snapshot) {
+		if err := disk.ApplySnapshot(*m.Snapshot); err != nil {
+			panic(err)
+		}
+	}
 	if m.Term != 0 {
 		_ = disk.SetHardState(pb.HardState{Term: m.Term, Vote: m.Vote, Commit: m.Commit})
 	}
@@ -164,6 +198,13 @@ func (n *node) tellsOnlyCommit(m pb.Message) bool {
 	}
 	to, known := n.raw.Status().Progress[m.To]
 	return known && to.State == tracker.StateReplicate
+}
+
+func (n *node) commit() uint64 {
+	if n.raw == nil {
+		return 0
+	}
+	return n.raw.BasicStatus().Commit
 }
 
 func (n *node) term() uint64 { return n.raw.BasicStatus().Term }
@@ -213,7 +254,7 @@ func (c *cluster) accept(n *node, ready raft.Ready) {
 					if err := change.Unmarshal(e.Data); err != nil {
 						panic(err)
 					}
-					n.raw.ApplyConfChange(change)
+					n.members = *n.raw.ApplyConfChange(change)
 				}
 			}
 			own = append(own, m.Responses...)
@@ -243,9 +284,11 @@ func (c *cluster) accept(n *node, ready raft.Ready) {
 			if hard {
 				n.pending++
 			}
-			for _, e := range m.Entries {
-				n.seen = append(n.seen[:e.Index-1], e)
+			if m.Snapshot != nil && !raft.IsEmptySnap(*m.Snapshot) {
+				n.seen = suffix{base: m.Snapshot.Metadata.Index, term: m.Snapshot.Metadata.Term}
+				n.members = m.Snapshot.Metadata.ConfState
 			}
+			n.seen.append(m.Entries)
 			n.writes = append(n.writes, write{m, term, hard})
 		default:
 			network = append(network, m)
@@ -347,17 +390,32 @@ func (c *cluster) deliver(n *node, m pb.Message) {
 	case m.Type == pb.MsgVote && m.Term < status.Term:
 		// The library is silent; the paper (figure 2) and Tailrace answer with the term.
 		refuse("refusal_tells_the_term", pb.MsgVoteResp)
+	case m.Type == pb.MsgSnap && m.Term < status.Term:
+		// The same; an append it does answer.
+		c.exceptions["refusal_tells_the_term"]++
+		c.post(n, pb.Message{Type: pb.MsgAppResp, From: n.id, To: m.From, Term: status.Term})
 	case (m.Type == pb.MsgVoteResp || m.Type == pb.MsgPreVoteResp) && m.Reject && m.Term == status.Term:
 		// The library counts it against the candidacy of now, whichever it answered; Tailrace waits for the grants of this one.
 		c.exceptions["refusal_does_not_end_a_candidacy"]++
 	case m.Type == pb.MsgPreVoteResp && !m.Reject && m.Term == status.Term && status.RaftState == raft.StatePreCandidate:
 		// A grant for the term that the candidate is in by now: the library counts it for the next one.
 		c.exceptions["pre_vote_counts_for_its_ballot_only"]++
+	case m.Type == pb.MsgSnap && !member(m.Snapshot.Metadata.ConfState, n.id):
+		// The library ignores a snapshot of a place at which the receiver was no member yet: it gets one in which it is a learner.
+		c.exceptions["snapshot_may_be_older_than_the_member"]++
+		snapshot := *m.Snapshot
+		snapshot.Metadata.ConfState.Learners = append(slices.Clone(snapshot.Metadata.ConfState.Learners), n.id)
+		m.Snapshot = &snapshot
+		_ = n.raw.Step(m)
 	default:
 		_ = n.raw.Step(m)
 	}
 	c.work(n)
 	c.handling = pb.MsgHup
+}
+
+func member(state pb.ConfState, id uint64) bool {
+	return slices.Contains(state.Voters, id) || slices.Contains(state.Learners, id)
 }
 
 func (c *cluster) apply(event string) error {
@@ -406,6 +464,11 @@ func (c *cluster) apply(event string) error {
 		}
 	case "beat":
 		for i := 0; i < 3 && n.leads(); i++ {
+			for id, to := range n.raw.Status().Progress {
+				if to.State == tracker.StateSnapshot {
+					n.raw.ReportSnapshot(id, raft.SnapshotFailure)
+				}
+			}
 			_ = n.raw.Step(pb.Message{Type: pb.MsgBeat, From: raft.LocalAppendThread})
 			c.work(n)
 			c.settle()
@@ -464,6 +527,16 @@ func (c *cluster) apply(event string) error {
 		c.crash(n, words[2] == "kept")
 	case "start":
 		c.start(n)
+	case "compact":
+		if commit := n.commit(); n.raw != nil && !n.stalled && commit > n.seen.base {
+			if _, err := n.disk.CreateSnapshot(commit, &n.members, nil); err != nil {
+				return err
+			}
+			if err := n.disk.Compact(commit); err != nil {
+				return err
+			}
+			n.seen.trim(commit)
+		}
 	default:
 		return fmt.Errorf("not an event: %q", event)
 	}
@@ -504,16 +577,19 @@ func (c *cluster) state() []string {
 	var out []string
 	for _, n := range c.nodes {
 		hard, _, _ := n.disk.InitialState()
-		role, entries := "down", durable(n.disk)
+		role, known := "down", durable(n.disk)
 		if n.raw != nil {
-			hard, role, entries = n.raw.BasicStatus().HardState, "up", n.seen
+			hard, role, known = n.raw.BasicStatus().HardState, "up", n.seen
 			if n.leads() {
 				role = "leads"
 			}
 		}
 		var b bytes.Buffer
 		fmt.Fprintf(&b, "= %d %s term %d vote %d commit %d log", n.id, role, hard.Term, hard.Vote, hard.Commit)
-		for _, e := range entries {
+		if known.base > 0 {
+			fmt.Fprintf(&b, " @%d:%d", known.base, known.term)
+		}
+		for _, e := range known.entries {
 			label := string(e.Data)
 			if e.Type == pb.EntryConfChange {
 				label = "members"
