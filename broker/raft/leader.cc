@@ -202,7 +202,7 @@ void Replica::matched(Progress& member, LogPosition match, LogPosition received,
   if (!planted(PlantedBug::raft_window_never_frees)) member.window.durable(member.match);
   switch (member.state) {
     case ProgressState::probe:
-      if (received >= log_.start() || received == log_.end()) member.replicate(member.received);
+      member.replicate(member.received);  // before the log's start: advance() offers a snapshot
       break;
     case ProgressState::replicate:
       member.next = std::max(member.next, member.received);
