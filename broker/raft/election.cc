@@ -137,7 +137,7 @@ void Replica::dispatch(const TimeoutNow& m, Instant now, Actions& out) {
 
 void Replica::become_leader(Instant now, Actions& out) {
   leader_ = self_;
-  rebuild_progress(now);
+  rebuild_progress();
   round_ = confirmed_round_ = awaited_round_ = 0;
   transfer_to_ = kNobody;
   quorum_check_at_ = now + options_.election_timeout_max;

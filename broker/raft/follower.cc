@@ -22,6 +22,8 @@ void Replica::take(const ReceivedAppend& received, Instant now, Actions& out) {
   if ((!stale && !follow(m.header, now, out)) || installing_) return;
 
   LogPosition from = m.previous;
+  bool not_compared = (planted(PlantedBug::raft_previous_not_compared) && from <= log_.end()) ||
+                      (planted(PlantedBug::raft_accept_gone_prefix) && from < log_.start());
   if (from < commit_ && !planted(PlantedBug::raft_accept_gone_prefix)) {
     // What is committed here is in every later leader's log (R6): a term that differs is a bug or a lie. Where the log no
     // longer reaches back that far there is nothing to compare and nothing to take.
@@ -31,7 +33,7 @@ void Replica::take(const ReceivedAppend& received, Instant now, Actions& out) {
     if (!differs && m.kind != RunKind::nothing && overlap > std::max(from, log_.start())) differs = log_.term_at(overlap) != m.entry_term;
     if (differs && !planted(PlantedBug::raft_truncate_below_commit)) return halt(HaltReason::truncation_below_commit, from, out);
     if (!differs) from = std::min(m.end, commit_);
-  } else if (!log_.matches(from, m.previous_term) && !(planted(PlantedBug::raft_previous_not_compared) && from <= log_.end()) && !(from < log_.start() && planted(PlantedBug::raft_accept_gone_prefix))) {
+  } else if (!log_.matches(from, m.previous_term) && !not_compared) {
     auto& reply = send<AppendReply>(m.header.from, out);
     reply.incarnation = incarnation_;
     reply.answer = AppendAnswer::rejected;
@@ -60,7 +62,7 @@ void Replica::take(const ReceivedAppend& received, Instant now, Actions& out) {
       if (from < m.end) take_mark(m, from, now, out);
       break;
     case RunKind::batches:
-      if (from < m.end) take_batches(received, from, now, out);
+      if (from < m.end) take_batches(received, from, out);
       break;
   }
   if (halted_) return;
@@ -97,7 +99,7 @@ void Replica::take_mark(const Append& m, LogPosition from, Instant now, Actions&
 
 /// `from` is where the message's entries begin to matter: behind it, what of them is here already is skipped, and the first
 /// that differs cuts the log.
-void Replica::take_batches(const ReceivedAppend& received, LogPosition from, Instant, Actions& out) {
+void Replica::take_batches(const ReceivedAppend& received, LogPosition from, Actions& out) {
   const Append& m = received.append;
   if (received.batches.empty() || m.end != LogPosition{received.batches.back().next, 0}) return;
   LogPosition here = from;  // up to here, the log has these entries

@@ -14,13 +14,12 @@ Progress* Replica::progress_of(const ReplicaId& id) {
 }
 
 /// Members that stay keep what is known of them.
-void Replica::rebuild_progress(Instant now) {
+void Replica::rebuild_progress() {
   std::erase_if(progress_, [&](const Progress& p) { return !members().find(p.id); });
   for (const Member& member : members().members()) {
     if (member.id == self_ || progress_of(member.id)) continue;
     Progress& added = progress_.emplace_back();
     added.id = member.id;
-    added.heard = now;
     added.probe(log_.end(), true);
   }
 }
@@ -37,9 +36,9 @@ void Replica::appended(Offset next) {
   log_.append_batches({next, 0});
 }
 
-void Replica::replicate(Instant now, Actions& out) {
+void Replica::replicate(Instant, Actions& out) {
   if (role_ != Role::leader || hard_state_pending()) return;
-  for (Progress& member : progress_) advance(member, now, out);
+  for (Progress& member : progress_) advance(member, out);
 }
 
 Verdict Replica::append_mark(MarkKind kind, Offset log_start, const Membership& members, Actions& out) {
@@ -59,7 +58,7 @@ Append& Replica::fill_append(Append& append, LogPosition previous) {
 }
 
 /// Sends what may be sent now: at most one run while probing, as many as the window takes while replicating.
-void Replica::advance(Progress& member, Instant, Actions& out) {
+void Replica::advance(Progress& member, Actions& out) {
   while (!member.paused && !member.reading && member.state != ProgressState::snapshot) {
     if (member.next < log_.start()) {
       member.wait_for_snapshot(log_.start());
@@ -104,7 +103,7 @@ void Replica::send_mark(Progress& member, const Mark& mark, Actions& out) {
   }
 }
 
-std::optional<Append> Replica::entries_read(const EntriesRead& read, Instant now, Actions& out) {
+std::optional<Append> Replica::entries_read(const EntriesRead& read, Instant, Actions& out) {
   Progress* member = role_ == Role::leader ? progress_of(read.to) : nullptr;
   if (!member || !member->reading || member->ticket != read.ticket) return std::nullopt;
   member->reading = false;
@@ -122,7 +121,7 @@ std::optional<Append> Replica::entries_read(const EntriesRead& read, Instant now
     for (const Mark* at = log_.mark_from(begin); at && at < log_.marks().data() + log_.marks().size() && at->begin == begin; ++at) begin = at->end();
     if (begin < log_.start()) begin = log_.start();
     member->probe(begin, true);
-    advance(*member, now, out);
+    advance(*member, out);
     return std::nullopt;
   }
   if (read.status != ReadStatus::ok || read.begin != from.offset || read.end <= read.begin || read.end > until) {
@@ -141,13 +140,13 @@ std::optional<Append> Replica::entries_read(const EntriesRead& read, Instant now
   } else {
     member->next = message->end;
     member->window.sent(message->end, read.bytes);
-    advance(*member, now, out);
+    advance(*member, out);
   }
   return message;
 }
 
 /// What every answer brings: life, the round, and whether the member came back with less than it had. False: not to be used.
-bool Replica::heard(Progress& member, std::uint64_t incarnation, std::uint64_t round, Instant now, Actions& out) {
+bool Replica::heard(Progress& member, std::uint64_t incarnation, std::uint64_t round, Actions& out) {
   if (incarnation < member.incarnation || round > round_) return false;  // from an earlier life of that directory
   if (incarnation > member.incarnation) {
     bool returned = member.incarnation != 0 && !planted(PlantedBug::raft_trust_old_life);
@@ -158,7 +157,6 @@ bool Replica::heard(Progress& member, std::uint64_t incarnation, std::uint64_t r
       member.probe(log_.end(), true);
     }
   }
-  member.heard = now;
   member.heard_since_check = true;
   if (round > member.round) {
     member.round = round;
@@ -171,7 +169,7 @@ void Replica::dispatch(const AppendReply& m, Instant now, Actions& out) {
   if (m.header.term > hard_.term) return become_follower(m.header.term, kNobody, now, out);
   bool in_term = m.header.term == hard_.term || planted(PlantedBug::raft_old_reply_counts);
   Progress* member = role_ == Role::leader && in_term ? progress_of(m.header.from) : nullptr;
-  if (!member || m.match > log_.end() || m.received > log_.end() || !heard(*member, m.incarnation, m.round, now, out)) return;
+  if (!member || m.match > log_.end() || m.received > log_.end() || !heard(*member, m.incarnation, m.round, out)) return;
   switch (m.answer) {
     case AppendAnswer::matched:
       matched(*member, m.match, m.received, now, out);
@@ -185,13 +183,13 @@ void Replica::dispatch(const AppendReply& m, Instant now, Actions& out) {
       }
       break;
     case AppendAnswer::rejected:
-      rejected(*member, m, now, out);
+      rejected(*member, m, out);
       break;
   }
   // The answer may have cost the leadership (a leader that removed itself, by this commit).
   if (role_ != Role::leader) return;
-  if (Progress* still = progress_of(m.header.from)) advance(*still, now, out);
-  continue_transfer(now, out);
+  if (Progress* still = progress_of(m.header.from)) advance(*still, out);
+  continue_transfer(out);
 }
 
 void Replica::matched(Progress& member, LogPosition match, LogPosition received, Instant now, Actions& out) {
@@ -214,7 +212,7 @@ void Replica::matched(Progress& member, LogPosition match, LogPosition received,
   if (further) count_commit(now, out);
 }
 
-void Replica::rejected(Progress& member, const AppendReply& m, Instant, Actions& out) {
+void Replica::rejected(Progress& member, const AppendReply& m, Actions& out) {
   if (member.state == ProgressState::snapshot || planted(PlantedBug::raft_ignore_rejection)) return;
   // An answer to an earlier question: what was learnt since stands.
   if (m.previous <= member.match && member.match > LogPosition{}) return;

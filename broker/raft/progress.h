@@ -8,7 +8,6 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "base/time.h"
 #include "model/ids.h"
 #include "raft/membership.h"
 
@@ -50,7 +49,6 @@ struct Progress {
   LogPosition caught_up_mark{};  // our commit at the last heartbeat: a learner whose match reached it has caught up
   std::uint64_t incarnation = 0;  // 0: not heard of yet
   std::uint64_t round = 0;        // newest one answered
-  Instant heard{};
   bool heard_since_check = false;
   bool behind_at_heartbeat = false;  // the last heartbeat's answer lacked what was sent: asked again if it still does
   ByteWindow window{};

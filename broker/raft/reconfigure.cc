@@ -23,7 +23,7 @@ Verdict Replica::change_members(const MembershipChange& change, Instant now, Act
   }
   if (Verdict verdict = append_mark(MarkKind::members, log_start_, *changed, out); verdict != Verdict::ok) return verdict;
   out.add(MembersChanged{*changed, false});
-  rebuild_progress(now);
+  rebuild_progress();
   replicate(now, out);
   count_commit(now, out);
   return Verdict::ok;
@@ -63,12 +63,12 @@ Verdict Replica::transfer(const ReplicaId& to, Instant now, Actions& out) {
   transfer_to_ = to;
   transfer_sent_ = false;
   transfer_until_ = now + options_.election_timeout_min;
-  continue_transfer(now, out);
+  continue_transfer(out);
   return Verdict::ok;
 }
 
 /// The target stands only with all that the leader has: no append is taken meanwhile, so it gets there or time runs out.
-void Replica::continue_transfer(Instant, Actions& out) {
+void Replica::continue_transfer(Actions& out) {
   if (!transfer_to_.valid() || transfer_sent_) return;
   const Progress* target = progress_of(transfer_to_);
   if (!target || !members().is_voter(transfer_to_)) return end_transfer(true, out);

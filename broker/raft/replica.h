@@ -82,7 +82,8 @@ class Replica {
   // Events.
   void receive(const Message& message, Instant now, Actions& out);  // an Append without batches
   void receive(const ReceivedAppend& message, Instant now, Actions& out);
-  /// Hands out the answer to a heartbeat's fact; none: nothing may be said (yet).
+  /// Hands out the answer to a heartbeat's fact; none: nothing may be said (yet). Facts name no directory: that of the batch is
+  /// compared by the owner.
   [[nodiscard]] std::optional<HeartbeatReply> receive(const ReplicaId& from, const HeartbeatFact& fact, Instant now, Actions& out);
   void receive(const ReplicaId& from, std::uint64_t incarnation, const HeartbeatReply& reply, Instant now, Actions& out);
   void tick(Instant now, Actions& out);
@@ -175,7 +176,7 @@ class Replica {
   // follower.cc
   void take(const ReceivedAppend& m, Instant now, Actions& out);
   void take_mark(const Append& m, LogPosition from, Instant now, Actions& out);
-  void take_batches(const ReceivedAppend& m, LogPosition from, Instant now, Actions& out);
+  void take_batches(const ReceivedAppend& m, LogPosition from, Actions& out);
   [[nodiscard]] bool cut(LogPosition to, Actions& out);
   void reply_matched(const ReplicaId& to, std::uint64_t round, Actions& out);
   void follow_commit(LogPosition leader_commit, Instant now, Actions& out);
@@ -184,19 +185,19 @@ class Replica {
 
   // leader.cc
   [[nodiscard]] Progress* progress_of(const ReplicaId& id);
-  void rebuild_progress(Instant now);
-  void advance(Progress& member, Instant now, Actions& out);
+  void rebuild_progress();
+  void advance(Progress& member, Actions& out);
   void send_mark(Progress& member, const Mark& mark, Actions& out);
   Append& fill_append(Append& append, LogPosition previous);
-  [[nodiscard]] bool heard(Progress& member, std::uint64_t incarnation, std::uint64_t round, Instant now, Actions& out);
+  [[nodiscard]] bool heard(Progress& member, std::uint64_t incarnation, std::uint64_t round, Actions& out);
   void matched(Progress& member, LogPosition match, LogPosition received, Instant now, Actions& out);
-  void rejected(Progress& member, const AppendReply& reply, Instant now, Actions& out);
+  void rejected(Progress& member, const AppendReply& reply, Actions& out);
   void count_commit(Instant now, Actions& out);
   void confirm_rounds(Actions& out);
   [[nodiscard]] Verdict append_mark(MarkKind kind, Offset log_start, const Membership& members, Actions& out);
 
   // reconfigure.cc
-  void continue_transfer(Instant now, Actions& out);
+  void continue_transfer(Actions& out);
   void end_transfer(bool failed, Actions& out);
   void members_committed(Instant now, Actions& out);
 
