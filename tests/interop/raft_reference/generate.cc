@@ -128,11 +128,9 @@ class Author {
         play(fmt::format("transfer {} {}", n, other(n)));
         return;
       }
-      case kCompact: {
-        int n = any_that([&](int i) { return world_.compactable(i); });
-        if (n != 0) play(fmt::format("compact {}", n));
+      case kCompact:
+        compact(any_that([&](int i) { return world_.compactable(i); }));
         return;
-      }
       case kRival:
         return rival();
       default:
@@ -149,6 +147,19 @@ class Author {
       if (m != n && world_.up(m) && !world_.leads(m) && random_.chance(percent, 100)) play(fmt::format("age {}", m));
     }
     play(fmt::format("timeout {}", n));
+  }
+
+  /// How much a follower knows to be committed may differ, but for right after a heartbeat with everything at work.
+  void compact(int n) {
+    if (n == 0) return;
+    if (!world_.leads(n)) {
+      bool calm = every_link([&](int a, int b) { return world_.open(a, b); });
+      for (int m = 1; m <= world_.size(); ++m) calm &= world_.up(m) && !world_.stalled(m);
+      int leader = world_.leader();
+      if (!calm || leader == 0 || !world_.replica(leader).members().find(world_.id(n)) || !beat(leader)) return;
+      if (!world_.leads(leader) || world_.replica(n).commit() != world_.replica(leader).commit()) return;
+    }
+    play(fmt::format("compact {}", n));
   }
 
   /// A leader is cut off, from all or all but one, and goes on; the others elect another; both logs grow until they meet.
@@ -225,6 +236,18 @@ class Author {
     return false;
   }
 
+  /// The answer to a heartbeat says how much is durable here, not there; so what was acknowledged in vain counts, though more is on its
+  /// way to a disk that stalls.
+  bool acknowledges_by_heartbeat(int n) {
+    for (const Progress& member : world_.replica(n).progress()) {
+      int m = world_.number(member.id);
+      if (!world_.up(m) || !world_.stalled(m) || member.match >= world_.replica(m).flushed()) continue;
+      ++avoided_["heartbeat_answer_acknowledges"];
+      return true;
+    }
+    return false;
+  }
+
   /// While it hands over, it sends nobody but the target what may decide who is elected.
   bool hands_over_among_laggards(int n) {
     const Replica& leading = world_.replica(n);
@@ -251,7 +274,7 @@ class Author {
 
   bool beat(int n) {
     if (n == 0 || !world_.leads(n)) return false;
-    if (asks_again(n) || refused_unheard(n) || late_heartbeats(n) || hands_over_among_laggards(n)) return false;
+    if (asks_again(n) || refused_unheard(n) || late_heartbeats(n) || acknowledges_by_heartbeat(n) || hands_over_among_laggards(n)) return false;
     play(fmt::format("beat {}", n));
     return true;
   }

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Plays scripts on broker/raft and on etcd's raft library, and compares the two after each event: README.md of this folder.
-#   run.sh [A..B]     the scripts of this folder, and random ones from these seeds (default 1..3000)
-#   run.sh --mutants  the same for planted bugs, each of which must show as a difference
+#   run.sh [A..B [EVENTS]]  the scripts of this folder, and random ones from these seeds (default 1..3000) of about so many events (60)
+#   run.sh --mutants        the same for planted bugs, each of which must show as a difference
 set -euo pipefail
 cd "$(dirname "$(readlink -f "$0")")"
 root=../../..
@@ -24,7 +24,7 @@ mutants=(
   raft_send_before_hard_state raft_snapshot_old_members raft_take_stale_term raft_transfer_crowns raft_vote_for_shorter_log raft_vote_twice
 )
 
-both() { { "$ours" scripts/*.txt 2>/dev/null || true; "$ours" --seeds "$1"; } | "$etcd"; }
+both() { { "$ours" scripts/*.txt 2>/dev/null || true; "$ours" --seeds "$1" --events "${2:-60}"; } | "$etcd"; }
 
 case "${1:-}" in
   --mutants)
@@ -43,11 +43,11 @@ case "${1:-}" in
     [ $missed = 0 ]
     ;;
   -*)
-    echo "usage: ./dev raft-reference [A..B | --mutants]" >&2
+    echo "usage: ./dev raft-reference [A..B [EVENTS] | --mutants]" >&2
     exit 2
     ;;
   *)
     "$ours" scripts/*.txt >/dev/null  # says which script does not hold by itself
-    both "${1:-1..3000}"
+    both "${1:-1..3000}" "${2:-60}"
     ;;
 esac

@@ -394,6 +394,9 @@ func (c *cluster) deliver(n *node, m pb.Message) {
 		// The same; an append it does answer.
 		c.exceptions["refusal_tells_the_term"]++
 		c.post(n, pb.Message{Type: pb.MsgAppResp, From: n.id, To: m.From, Term: status.Term})
+	case m.Type == pb.MsgAppResp && m.Index == 0 && !m.Reject && m.Term == status.Term:
+		// It answered a message of an older term; the library takes it for an acknowledgement of nothing, and sends the whole log.
+		c.exceptions["notice_of_a_term_acknowledges_nothing"]++
 	case (m.Type == pb.MsgVoteResp || m.Type == pb.MsgPreVoteResp) && m.Reject && m.Term == status.Term:
 		// The library counts it against the candidacy of now, whichever it answered; Tailrace waits for the grants of this one.
 		c.exceptions["refusal_does_not_end_a_candidacy"]++
