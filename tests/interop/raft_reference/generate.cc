@@ -100,7 +100,11 @@ class Author {
       case kStall: {
         int n = any();
         if (!world_.up(n) || (!world_.stalled(n) && hinders_return(n))) return;
-        play(fmt::format("{} {}", world_.stalled(n) ? "flush" : "stall", n));
+        if (world_.stalled(n)) {
+          play(fmt::format("{} {}", random_.chance(1, 2) ? "flush" : random_.chance(1, 3) ? "deafen" : random_.chance(1, 2) ? "stall" : "tell", n));
+        } else {
+          play(fmt::format("{} {}", random_.chance(1, 3) ? "deafen" : "stall", n));
+        }
         return;
       }
       case kCrash: {

@@ -19,9 +19,10 @@ fi
 # replaced directories, producers, reads), or about what no event of theirs makes visible.
 mutants=(
   raft_ack_before_flush raft_commit_old_term raft_commit_unmatched raft_count_own_unflushed raft_count_received raft_forget_term
-  raft_forget_vote raft_ignore_rejection raft_lead_without_quorum raft_learner_counts raft_lost_run_not_sent_again
-  raft_matched_survives_term raft_pre_vote_counts raft_pre_vote_echoes_term raft_previous_not_compared raft_quorum_of_half
-  raft_send_before_hard_state raft_snapshot_old_members raft_take_stale_term raft_transfer_crowns raft_vote_for_shorter_log raft_vote_twice
+  raft_forget_vote raft_ignore_rejection raft_late_persist_counts raft_lead_without_quorum raft_learner_counts raft_lost_run_not_sent_again
+  raft_matched_survives_term raft_old_reply_counts raft_pre_vote_counts raft_pre_vote_echoes_term raft_previous_not_compared
+  raft_quorum_of_half raft_send_before_hard_state raft_snapshot_old_members raft_take_stale_term raft_transfer_crowns
+  raft_vote_for_shorter_log raft_vote_twice
 )
 
 both() { { "$ours" scripts/*.txt 2>/dev/null || true; "$ours" --seeds "$1" --events "${2:-60}"; } | "$etcd"; }

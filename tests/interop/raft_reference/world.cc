@@ -103,10 +103,15 @@ bool World::apply(std::string_view line) {
     link(n, m).state = Link::held;
   } else if ((verb == "release" || verb == "twice" || verb == "backwards" || verb == "drop") && two) {
     release(n, m, verb);
-  } else if (verb == "stall") {
-    node.stalled = true;
+  } else if (verb == "stall" || verb == "deafen") {
+    node.stalled = up(n);
+    node.deaf = up(n) && verb == "deafen";
+    while (node.deaf && node.durable < node.queue.size()) node.queue[node.durable++].apply(node.disk);
+  } else if (verb == "tell") {
+    node.deaf = false;
+    while (node.durable > 0) report(n);
   } else if (verb == "flush") {
-    node.stalled = false;
+    node.stalled = node.deaf = false;
     flush(n);
   } else if (verb == "crash" && words.size() == 3 && (words[2] == "lost" || words[2] == "kept")) {
     crash(n, words[2] == "kept");
@@ -149,7 +154,7 @@ std::string World::state() const {
 void World::start(int n) {
   Node& node = at(n);
   if (node.replica) return;
-  node.stalled = false;
+  node.stalled = node.deaf = false;
   node.seen = node.disk;
   Recovered found{.hard = node.disk.hard,
                   .start = node.disk.start,
@@ -170,10 +175,9 @@ void World::start(int n) {
 
 void World::crash(int n, bool kept) {
   Node& node = at(n);
-  if (kept) {
-    for (const Write& write : node.queue) write.apply(node.disk);
-  }
+  for (std::size_t w = node.durable; kept && w < node.queue.size(); ++w) node.queue[w].apply(node.disk);
   node.queue.clear();
+  node.durable = 0;
   node.replica.reset();
 }
 
@@ -218,23 +222,32 @@ void World::propose(int n, std::string_view label) {
 
 void World::write(int n, Write write) {
   write.apply(at(n).seen);
+  if (at(n).deaf) write.apply(at(n).disk);
+  at(n).durable += at(n).deaf ? 1 : 0;
   at(n).queue.push_back(std::move(write));
 }
 
 void World::flush(int n) {
+  while (up(n) && !at(n).stalled && !at(n).queue.empty()) report(n);
+}
+
+/// The oldest write is durable now, if it was not, and the replica hears of it.
+void World::report(int n) {
   Node& node = at(n);
-  while (node.replica && !node.stalled && !node.queue.empty()) {
-    Write write = std::move(node.queue.front());
-    node.queue.pop_front();
+  Write write = std::move(node.queue.front());
+  node.queue.pop_front();
+  if (node.durable == 0) {
     write.apply(node.disk);
-    Actions out;
-    if (write.kind == Write::Kind::hard_state) node.replica->hard_state_saved(write.generation, node.now, out);
-    if (write.kind == Write::Kind::entry) node.replica->persisted(write.entry.end, write.entry.term, node.now, out);
-    if (write.kind == Write::Kind::install) node.replica->snapshot_installed(write.position, node.now, out);
-    for (std::size_t k = 0; k < out.size(); ++k) {
-      Action action = out[k];  // a copy: answering a read adds to the list
-      act(n, action, out);
-    }
+  } else {
+    --node.durable;
+  }
+  Actions out;
+  if (write.kind == Write::Kind::hard_state) node.replica->hard_state_saved(write.generation, node.now, out);
+  if (write.kind == Write::Kind::entry) node.replica->persisted(write.entry.end, write.entry.term, node.now, out);
+  if (write.kind == Write::Kind::install) node.replica->snapshot_installed(write.position, node.now, out);
+  for (std::size_t k = 0; k < out.size(); ++k) {
+    Action action = out[k];  // a copy: answering a read adds to the list
+    act(n, action, out);
   }
 }
 

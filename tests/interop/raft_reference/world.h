@@ -14,7 +14,8 @@
 ///   hold N M           messages from N to M wait
 ///   release N M        ... and arrive;  twice: each two times;  backwards: the last one first;  drop: they are lost
 ///   heal               every link works, what waits arrives
-///   stall N            nothing that N writes becomes durable;  flush N ends that
+///   stall N            nothing that N writes becomes durable;  deafen N: it does, and N is not told;  tell N: it is told what is
+///                      durable so far, and no more becomes so;  flush N ends all that
 ///   crash N lost|kept  N stops; what was not durable is lost, or became so although nobody was told
 ///   start N            N comes back with what is durable
 ///   compact N          N forgets the entries that it knows to be committed; who needs them from N gets a snapshot of that
@@ -74,6 +75,8 @@ class World {
     ReplicaId id{};
     std::uint64_t boots = 0;
     bool stalled = false;
+    bool deaf = false;        // stalled, and all of the queue is on the disk
+    std::size_t durable = 0;  // of the queue, what is on the disk already
     Image disk{};
     Image seen{};  // disk and queue
     std::deque<Write> queue{};
@@ -99,6 +102,7 @@ class World {
   void answer_read(int n, const ReadEntries& read, Actions& out);
   void write(int n, Write write);
   void flush(int n);
+  void report(int n);
 
   std::vector<Node> nodes_{};
   std::vector<std::vector<Link>> links_{};

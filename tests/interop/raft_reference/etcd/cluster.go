@@ -85,6 +85,9 @@ type node struct {
 	raw     *raft.RawNode // nil: down
 	disk    store
 	stalled bool
+	deaf    bool // stalled, and all writes are on the disk
+	telling bool // in this event, what is on the disk already
+	durable int  // of the writes, what is on the disk already
 	writes  []write
 	pending int          // of the writes, those with another term or vote
 	outbox  []outgoing   // until those are durable
@@ -120,7 +123,7 @@ func (c *cluster) start(n *node) {
 	if n.raw != nil {
 		return
 	}
-	n.stalled = false
+	n.stalled, n.deaf = false, false
 	n.hard, n.members, _ = n.disk.InitialState()
 	n.seen = durable(n.disk)
 	raw, err := raft.NewRawNode(&raft.Config{
@@ -165,11 +168,11 @@ func durable(disk store) suffix {
 
 func (c *cluster) crash(n *node, kept bool) {
 	if kept {
-		for _, w := range n.writes {
+		for _, w := range n.writes[n.durable:] {
 			persist(n.disk, w.message)
 		}
 	}
-	n.writes, n.outbox, n.pending = nil, nil, 0
+	n.writes, n.outbox, n.pending, n.durable = nil, nil, 0, 0
 	n.raw = nil
 }
 
@@ -216,12 +219,17 @@ func (c *cluster) work(n *node) {
 			c.accept(n, n.raw.Ready())
 			continue
 		}
-		if n.stalled || len(n.writes) == 0 {
+		told := n.telling && n.durable > 0
+		if len(n.writes) == 0 || (n.stalled && !told) {
 			return
 		}
 		w := n.writes[0]
 		n.writes = n.writes[1:]
-		persist(n.disk, w.message)
+		if n.durable == 0 {
+			persist(n.disk, w.message)
+		} else {
+			n.durable--
+		}
 		if w.hard {
 			n.pending--
 		}
@@ -290,6 +298,10 @@ func (c *cluster) accept(n *node, ready raft.Ready) {
 			}
 			n.seen.append(m.Entries)
 			n.writes = append(n.writes, write{m, term, hard})
+			if n.deaf {
+				persist(n.disk, m)
+				n.durable++
+			}
 		default:
 			network = append(network, m)
 		}
@@ -522,10 +534,16 @@ func (c *cluster) apply(event string) error {
 		if there.state == held {
 			there.state = open
 		}
-	case "stall":
-		n.stalled = true
+	case "stall", "deafen":
+		n.stalled = n.raw != nil
+		n.deaf = n.stalled && words[0] == "deafen"
+		for ; n.deaf && n.durable < len(n.writes); n.durable++ {
+			persist(n.disk, n.writes[n.durable].message)
+		}
+	case "tell":
+		n.deaf, n.telling = false, true
 	case "flush":
-		n.stalled = false
+		n.stalled, n.deaf = false, false
 	case "crash":
 		c.crash(n, words[2] == "kept")
 	case "start":
@@ -544,6 +562,7 @@ func (c *cluster) apply(event string) error {
 		return fmt.Errorf("not an event: %q", event)
 	}
 	c.work(n)
+	n.telling = false
 	c.settle()
 	c.removing = 0
 	return nil
