@@ -3,6 +3,7 @@
 ///   --seeds A..B [--events N]   scripts from seeds, of about N events each (default 60)
 ///   FILE...                     scripts that were written by hand: events (world.h), `alone` (below), comments after #, and what
 ///                               must be so, a line that begins a line of the state: `= 2 leads term 3 vote 2 commit 4`
+///   --notices BUG FILE...       with that bug planted (broker/base/planted.h) some script must say what is not so: exit 1 when none does
 /// Exit 1 when a script says what is not so, 2 when it cannot be read.
 #include <fmt/core.h>
 
@@ -17,6 +18,7 @@
 #include <string>
 #include <string_view>
 
+#include "base/planted.h"
 #include "tests/interop/raft_reference/world.h"
 
 namespace tailrace::broker::raft::interop {
@@ -121,11 +123,17 @@ int file(const std::string& path) {
 int run(int argc, char** argv) {
   std::string_view range;
   std::uint64_t events = 60;
+  bool notices = false;
   int result = 0;
   for (int i = 1; i < argc; ++i) {
     std::string_view word{argv[i]};
     if (word == "--seeds" && i + 1 < argc) {
       range = argv[++i];
+    } else if (word == "--notices" && i + 1 < argc) {
+      PlantedBug bug = planted_bug_named(argv[++i]);
+      if (bug == PlantedBug::none) return 2;
+      plant(bug);
+      notices = true;
     } else if (word == "--events" && i + 1 < argc) {
       events = number(argv[++i]).value_or(0);
     } else {
@@ -133,7 +141,7 @@ int run(int argc, char** argv) {
     }
   }
   if (!range.empty()) result = std::max(result, seeds(range, events));
-  return result;
+  return notices && result < 2 ? 1 - result : result;
 }
 
 }  // namespace
