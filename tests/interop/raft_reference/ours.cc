@@ -35,7 +35,10 @@ int seeds(std::string_view range, std::uint64_t events) {
   auto dots = range.find("..");
   auto first = number(range.substr(0, dots));
   auto last = dots == std::string_view::npos ? first : number(range.substr(dots + 2));
-  if (!first || !last || events == 0 || events > 10'000) return 2;
+  if (!first || !last || events == 0 || events > 10'000) {
+    fmt::print(stderr, "error: seeds are A..B, events 1 to 10000\n");
+    return 2;
+  }
   for (std::uint64_t seed = *first; seed <= *last; ++seed) {
     std::string out;
     generate(seed, static_cast<int>(events), out);
