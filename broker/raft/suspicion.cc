@@ -45,10 +45,14 @@ void Replica::end_reports(Actions& out) {
   review_suspicion(out);
 }
 
+/// Of what is durable: the asker waits for a log as long as this, and nobody may be left to have what a crash took. While a
+/// snapshot is being installed nobody can say; it asks again.
 void Replica::dispatch(const ReportRequest& m, Instant, Actions& out) {
+  if (installing_) return;
+  LogPosition durable = std::max(flushed_, log_.start());
   auto& reply = send<ReportReply>(m.header.from, out);
   reply.incarnation = m.incarnation;
-  reply.last = log_.last();
+  reply.last = {*log_.term_at(durable), durable};
 }
 
 void Replica::dispatch(const ReportReply& m, Instant now, Actions& out) {
