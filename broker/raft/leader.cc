@@ -145,18 +145,20 @@ std::optional<Append> Replica::entries_read(const EntriesRead& read, Instant, Ac
   return message;
 }
 
+/// A member that came back may have lost what it once acknowledged: nothing of that counts any more.
+void Replica::note_life(Progress& member, std::uint64_t incarnation) {
+  if (incarnation <= member.incarnation) return;
+  bool returned = member.incarnation != 0 && !planted(PlantedBug::raft_trust_old_life);
+  member.incarnation = incarnation;
+  if (!returned) return;
+  member.match = member.received = {};
+  member.probe(log_.end(), true);
+}
+
 /// What every answer brings: life, the round, and whether the member came back with less than it had. False: not to be used.
 bool Replica::heard(Progress& member, std::uint64_t incarnation, std::uint64_t round, Actions& out) {
   if (incarnation < member.incarnation || round > round_) return false;  // from an earlier life of that directory
-  if (incarnation > member.incarnation) {
-    bool returned = member.incarnation != 0 && !planted(PlantedBug::raft_trust_old_life);
-    member.incarnation = incarnation;
-    if (returned) {
-      // It may have lost what it once acknowledged: nothing of that counts any more.
-      member.match = member.received = {};
-      member.probe(log_.end(), true);
-    }
-  }
+  note_life(member, incarnation);
   member.heard_since_check = true;
   if (round > member.round) {
     member.round = round;

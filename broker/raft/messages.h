@@ -43,7 +43,7 @@ struct ReportRequest {
 struct ReportReply {
   Header header{};
   std::uint64_t incarnation = 0;
-  LogEnd last{};  // durable: the asker waits for a log as long as this
+  LogEnd last{};  // durable or committed: the asker waits for a log as long as this
 };
 
 enum class RunKind : std::uint8_t {

@@ -189,6 +189,7 @@ class Replica {
   void advance(Progress& member, Actions& out);
   void send_mark(Progress& member, const Mark& mark, Actions& out);
   Append& fill_append(Append& append, LogPosition previous);
+  void note_life(Progress& member, std::uint64_t incarnation);
   [[nodiscard]] bool heard(Progress& member, std::uint64_t incarnation, std::uint64_t round, Actions& out);
   void matched(Progress& member, LogPosition match, LogPosition received, Instant now, Actions& out);
   void rejected(Progress& member, const AppendReply& reply, Actions& out);

@@ -45,14 +45,16 @@ void Replica::end_reports(Actions& out) {
   review_suspicion(out);
 }
 
-/// Of what is durable: the asker waits for a log as long as this, and nobody may be left to have what a crash took. While a
-/// snapshot is being installed nobody can say; it asks again.
+/// Of what stays: durable here, or committed and so on a majority's disks. The asker waits for a log as long as this; what is neither,
+/// a crash may take, and nobody would be left to have it. What the asker itself acknowledged counts no more from here on, so
+/// nothing of the rest is committed on the strength of what it lost. While a snapshot is being installed nobody can say; it asks again.
 void Replica::dispatch(const ReportRequest& m, Instant, Actions& out) {
   if (installing_) return;
-  LogPosition durable = std::max(flushed_, log_.start());
+  if (Progress* asker = progress_of(m.header.from)) note_life(*asker, m.incarnation);
+  LogPosition stays = std::max(flushed_, commit_);
   auto& reply = send<ReportReply>(m.header.from, out);
   reply.incarnation = m.incarnation;
-  reply.last = {*log_.term_at(durable), durable};
+  reply.last = {*log_.term_at(stays), stays};
 }
 
 void Replica::dispatch(const ReportReply& m, Instant now, Actions& out) {
