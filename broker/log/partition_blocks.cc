@@ -91,7 +91,8 @@ void PartitionLog::choose_blocks(BlockRun& run, const SegmentIndex& index, Offse
 }
 
 Task<Result<PartitionLog::BlockRun>> PartitionLog::locate(Offset offset, std::uint32_t bytes) {
-  if (offset < log_start_) co_return fail(Errc::offset_out_of_range, "deleted");
+  // Records below the log start are deleted for readers; replicas are still sent what the first segment has of them.
+  if (offset < std::min(log_start_, first_base())) co_return fail(Errc::offset_out_of_range, "deleted");
   BlockRun run;
   auto behind = std::ranges::find_if(open_, [&](const auto& s) { return s->base > offset; });
   if (behind != open_.begin()) {

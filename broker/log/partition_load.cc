@@ -334,7 +334,9 @@ Result<void> PartitionLog::lay_batch(Loading& loading, Slice bytes, const BatchH
   OpenSegment& s = active();
   WallTime append_time{std::chrono::milliseconds{std::max<std::int64_t>(append_ms, 0)}};
   last_append_ms_ = std::max(last_append_ms_, append_ms);
-  note_term(terms_, {header.leader_epoch, header.base_offset, 0});  // known, unless the frame that said so was damaged
+  // Known, unless the frame that said so was damaged.
+  bool known = term_before(terms_, {header.base_offset, UINT32_MAX}, history_.term) == header.leader_epoch;
+  if (!known) note_term(terms_, {header.leader_epoch, header.base_offset, 0});
   producers_.apply(header, bytes.bytes(), append_time);
   std::uint32_t digest = s.index.digest();
   s.index.add(header, bytes.bytes(), append_ms);

@@ -123,7 +123,7 @@ Result<void> PartitionLog::writable(std::size_t bytes) const {
 Result<Appended> PartitionLog::append(Slice batch, const BatchHeader& header, WallTime leader_append_time) {
   TAILRACE_TRY_VOID(writable(batch.length));
   TAILRACE_DCHECK(batch.length == header.total_bytes(), "a slice holds exactly one batch");
-  if (terms_.empty() || terms_.back().term != hard_.term) return fail(Errc::internal, "no term was begun in the log");
+  if (term_before(terms_, end_position(), history_.term) != hard_.term) return fail(Errc::internal, "no term was begun in the log");
   BatchHeader placed = header;
   placed.base_offset = end_;
   placed.leader_epoch = hard_.term;
@@ -138,7 +138,8 @@ Result<Appended> PartitionLog::append(Slice batch, const BatchHeader& header, Wa
 Result<void> PartitionLog::append_copy(Slice batch, const BatchHeader& header, WallTime leader_append_time) {
   TAILRACE_TRY_VOID(writable(batch.length));
   bool next = header.base_offset == end_ && header.offsets_make_sense() && batch.length == header.total_bytes();
-  if (!next || terms_.empty() || terms_.back().term != header.leader_epoch) return fail(Errc::invalid_argument, "a batch that is not the next");
+  LeaderEpoch term = term_before(terms_, end_position(), history_.term);
+  if (!next || term != header.leader_epoch) return fail(Errc::invalid_argument, "a batch that is not the next");
   if (active().end > 0 && active().end + batch.length > options_.segment_bytes_max) roll();
   if (!queue_remainder()) return fail(Errc::internal, "what a partial block on disk holds is in no memory");
   last_append_ms_ = std::max<std::int64_t>(last_append_ms_, leader_append_time.time_since_epoch().count());
@@ -303,7 +304,7 @@ void PartitionLog::fail_waiters() {
 ReplicatedState PartitionLog::replicated() const {
   ReplicatedState out{.hard = hard_, .start = history_, .marks = {}, .end = end_position(), .commit = commit_, .log_start = log_start_};
   // Segments below are gone; a term that only a batch tells of has no entry that begins it.
-  Offset first = sealed_.empty() ? open_.front()->base : sealed_.front().base;
+  Offset first = first_base();
   LogPosition from = std::max(history_.position, LogPosition{first, 0});
   for (const TermEntry& t : terms_) {
     if (t.sub == 0) from = std::max(from, t.behind());

@@ -187,6 +187,8 @@ class PartitionLog final : public Partition, public WalWriter::Listener {
   [[nodiscard]] LogPosition flushed_position() const { return {flushed_, flushed_sub_}; }
   OpenSegment& active() { return *open_.back(); }
   [[nodiscard]] const OpenSegment& active() const { return *open_.back(); }
+  /// Of the first segment that is kept, perhaps for its producers only: between it and the log start some may be gone.
+  [[nodiscard]] Offset first_base() const { return sealed_.empty() ? open_.front()->base : sealed_.front().base; }
   [[nodiscard]] std::string folder() const { return partition_folder(shard_.options.data_directory, id_); }
   [[nodiscard]] FileCache::Key key_of(Offset base) const { return {number_, base}; }
 

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <ranges>
 
 #include "base/log.h"
 #include "base/planted.h"
@@ -122,7 +123,7 @@ Task<Result<ReplicaRead>> PartitionLog::read_replica(Offset from, Offset until, 
   TAILRACE_CO_TRY_VOID(usable());
   Call call{*this};
   until = std::min(until, end_);
-  Offset first = sealed_.empty() ? open_.front()->base : sealed_.front().base;
+  Offset first = first_base();
   if (from < first || from >= until) co_return fail(Errc::offset_out_of_range, fmt::format("offset {}; kept: {} to {}", from.value(), first.value(), until.value()));
   ReadResult read{.batches = {}, .next = from, .high_watermark = {}, .log_start = {}};
   ReadLimits limits{.bytes_max = bytes_max};
@@ -130,6 +131,8 @@ Task<Result<ReplicaRead>> PartitionLog::read_replica(Offset from, Offset until, 
   if (from >= hot_begin()) {
     read_hot(from, until, limits, read);
   } else if (auto done = co_await read_cold(until, limits, read); !done && read.batches.empty()) {
+    // Segments below the log start go one by one, and not in order if one could not be removed.
+    if (from < log_start_ && done.error().code == Errc::corrupt) co_return fail(Errc::offset_out_of_range, "deleted");
     co_return std::unexpected(std::move(done).error());
   }
   ReplicaRead out;
@@ -153,21 +156,27 @@ std::int64_t PartitionLog::last_append_before(Offset offset) const {
   return std::prev(sealed)->index->first_append_ms();
 }
 
+/// Behind the place no record may be missing that is not deleted: it lies at or before the log start, or at the end of a log that is
+/// empty. Earlier segments are kept until a later one's state is stored (drop_segments_below()).
 Task<Result<StateAt>> PartitionLog::stored_state(LogPosition at_least) {
   TAILRACE_CO_TRY_VOID(usable());
   Call call{*this};
+  Offset start = log_start_;
+  if (start == end_ && commit_ == end_position()) co_return StateAt{commit_, producers_.snapshot()};
   std::vector<Offset> bases;
   for (const SealedSegment& s : sealed_) bases.push_back(s.base);
   for (const auto& s : open_) bases.push_back(s->base);
-  for (Offset base : bases) {
-    if (LogPosition{base, 0} < at_least || base > commit_.offset) continue;
-    if (base == Offset{0}) co_return StateAt{{base, 0}, ProducerState{}.snapshot()};
+  for (Offset base : bases | std::views::reverse) {
+    if (base > start) continue;
+    // Entries of length zero change nothing of it.
+    LogPosition place = base == at_least.offset ? at_least : LogPosition{base, 0};
+    if (place < at_least) break;
+    if (base == Offset{0}) co_return StateAt{place, ProducerState{}.snapshot()};
     auto file = co_await read_whole_file(shard_.runtime, segment_path(folder(), base, "snap"), kSnapshotBytesMax);
     if (!file) continue;
     auto decoded = decode_snapshot(file->bytes());
-    if (decoded && decoded->at == base) co_return StateAt{{base, 0}, std::vector<std::byte>{decoded->state.begin(), decoded->state.end()}};
+    if (decoded && decoded->at == base) co_return StateAt{place, std::vector<std::byte>{decoded->state.begin(), decoded->state.end()}};
   }
-  if (commit_ == end_position() && commit_ >= at_least) co_return StateAt{commit_, producers_.snapshot()};
   co_return fail(Errc::not_found, "the derived state is not stored where the log can begin");
 }
 

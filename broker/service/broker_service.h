@@ -31,6 +31,8 @@
 #include "model/ids.h"
 #include "model/record_batch.h"
 #include "model/topic.h"
+#include "raft/membership.h"
+#include "service/peers.h"
 #include "service/replication.h"
 
 namespace tailrace::broker::flow {
@@ -140,6 +142,9 @@ struct CreateTopicRequest {
   std::int32_t replicas = 0;   // 0: the broker's default; more than one needs more than one node
   std::vector<KeyValue> config{};
   bool validate_only = false;
+  // Where another broker decided: under this id, and voted on by these. Every one of them is told the same.
+  std::optional<TopicId> id{};
+  std::vector<raft::ReplicaId> voters{};  // none: this directory alone
 };
 struct AlterTopicRequest {
   std::string name;
@@ -284,6 +289,15 @@ class ShardService {
   /// Gives a producer id that no other producer of this cluster had or gets, across restarts.
   /// unknown_producer: the id named was never given out.
   [[nodiscard]] Task<Answer<OpenProducerReply>> open_producer(OpenProducerRequest request);
+
+  // With other brokers. Errors: no_such_topic, no_such_partition, not_leader, invalid_argument (the reason by name).
+  /// One member of a partition's replicas, appended when it answers; committed later.
+  [[nodiscard]] Task<Answer<void>> change_members(TopicId topic, PartitionIndex partition, raft::MembershipChange change);
+  /// Begins to hand leadership over.
+  [[nodiscard]] Task<Answer<void>> transfer(TopicId topic, PartitionIndex partition, raft::ReplicaId to);
+  [[nodiscard]] ShardIndex home(const PartitionId& partition) const;
+  /// What another broker said about a partition of this shard; what is not for it is dropped. On its shard.
+  void receive(PeerMessage message);
 
   /// The operator's word to go on past a hole.
   [[nodiscard]] Task<Answer<void>> skip_damage(std::string topic, PartitionIndex partition);

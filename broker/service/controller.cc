@@ -260,10 +260,10 @@ Answer<void> Controller::check_wal(const cluster::TopicSettings& settings, const
   return {};
 }
 
-Task<Result<void>> Controller::on_all_shards_create(TopicId topic, std::int32_t from, std::int32_t to, TopicConfig config) {
+Task<Result<void>> Controller::on_all_shards_create(TopicId topic, std::int32_t from, std::int32_t to, TopicConfig config, std::vector<raft::ReplicaId> voters) {
   auto create = [&](std::int32_t i) -> Task<Result<void>> {
     ShardCore& there = core_.core_of(ShardIndex{static_cast<std::uint32_t>(i)});
-    auto on_shard = [&]() -> Task<Result<void>> { return there.create_partitions(topic, from, to, config); };
+    auto on_shard = [&]() -> Task<Result<void>> { return there.create_partitions(topic, from, to, config, voters); };
     co_return co_await core_.port.call_on(there.index, std::move(on_shard));
   };
   co_return co_await for_each_bounded(0, static_cast<std::int32_t>(core_.node.cores.size()), core_.node.cores.size(), create);
@@ -295,14 +295,14 @@ Task<Answer<cluster::TopicPointer>> Controller::create(CreateTopicRequest reques
   if (request.replicas < 0 || request.replicas > 1) {
     co_return refuse(Errc::invalid_argument, fmt::format("replicas: {} are asked for, and there is one broker", request.replicas));
   }
-  cluster::CreateTopic command{.id = draw_id(), .name = request.name, .partitions = request.partitions, .settings = *settings};
+  cluster::CreateTopic command{.id = request.id.value_or(draw_id()), .name = request.name, .partitions = request.partitions, .settings = *settings};
   if (auto fine = state_.check(command); !fine) co_return std::unexpected(Refusal{std::move(fine).error()});
   auto config = cluster::effective_config(core_.node.options.topic_defaults, *settings);
   if (!config) co_return std::unexpected(Refusal{std::move(config).error()});
   if (auto fine = check_wal(*settings, *config); !fine) co_return std::unexpected(std::move(fine).error());
   if (request.validate_only) co_return preview(command, command.id);
 
-  auto created = co_await on_all_shards_create(command.id, 0, command.partitions, *config);
+  auto created = co_await on_all_shards_create(command.id, 0, command.partitions, *config, request.voters);
   Proposed proposed{created, false};
   if (created) proposed = co_await propose(command);
   if (!proposed.result) {
@@ -339,7 +339,7 @@ Task<Answer<cluster::TopicPointer>> Controller::alter(AlterTopicRequest request)
   if (request.validate_only) co_return after;
 
   std::int32_t before = (*old)->partitions;
-  auto created = co_await on_all_shards_create(command.id, before, (*after)->partitions, (*after)->config);
+  auto created = co_await on_all_shards_create(command.id, before, (*after)->partitions, (*after)->config, {});
   Proposed proposed{created, false};
   if (created) proposed = co_await propose(command);
   if (!proposed.result) {

@@ -56,7 +56,7 @@ class Controller {
   [[nodiscard]] Task<Proposed> propose(cluster::Command command);
   [[nodiscard]] Task<Result<Offset>> append(const cluster::Command& command);
   [[nodiscard]] Task<void> snapshot_if_due();
-  [[nodiscard]] Task<Result<void>> on_all_shards_create(TopicId topic, std::int32_t from, std::int32_t to, TopicConfig config);
+  [[nodiscard]] Task<Result<void>> on_all_shards_create(TopicId topic, std::int32_t from, std::int32_t to, TopicConfig config, std::vector<raft::ReplicaId> voters);
   [[nodiscard]] Task<Result<void>> on_all_shards_remove(TopicId topic, std::int32_t from, std::int32_t to);
   [[nodiscard]] Task<Result<void>> finish_removal(TopicId topic, std::int32_t partitions);
   [[nodiscard]] Answer<cluster::TopicPointer> preview(const cluster::Command& command, TopicId topic) const;

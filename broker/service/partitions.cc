@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "codec/batch_reader.h"
+#include "service/members_codec.h"
 #include "service/shard_core.h"
 
 namespace tailrace::broker::service {
@@ -27,15 +28,36 @@ Result<std::optional<log::OffsetAtTime>> record_at_time(Bytes batch, Offset from
 
 }  // namespace
 
-Task<Result<void>> ShardCore::create_partitions(TopicId topic, std::int32_t from, std::int32_t to, TopicConfig config) {
+Task<Result<void>> ShardCore::create_partitions(TopicId topic, std::int32_t from, std::int32_t to, TopicConfig config, std::vector<raft::ReplicaId> voters) {
   auto create = [&](std::int32_t i) -> Task<Result<void>> {
     PartitionId id{topic, PartitionIndex{i}};
     if (home(id) != index) co_return Result<void>{};
-    auto created = co_await log->create(id, log_options(config));
+    std::vector<std::byte> members;
+    if (!voters.empty()) members = encode_members(raft::Membership::of_voters(voters));
+    auto created = co_await log->create(id, log_options(config), log::ShardLog::Begin::empty, std::move(members));
     if (!created) co_return std::unexpected(std::move(created).error());
     co_return Result<void>{};
   };
   co_return co_await for_each_bounded(from, to, limits::kPartitionsOpeningMax, create);
+}
+
+/// Replicas of other brokers' partitions must vote and answer, used by a client or not.
+Task<void> ShardCore::open_all() {
+  std::shared_ptr<const cluster::Catalog> seen = catalog;
+  for (const auto& [id, topic] : seen->by_id) {
+    for (std::int32_t i = 0; i < topic->partitions && !stopping; ++i) {
+      PartitionId partition{id, PartitionIndex{i}};
+      if (topic->internal || home(partition) != index) continue;
+      SlotUse slot{slot_of(partition, topic)};
+      if (auto opened = co_await open(*slot); !opened) log_warn("partition.not_opened", "topic {} partition {}: {}", topic->name, i, opened.error().detail);
+    }
+  }
+}
+
+void ShardCore::receive(PeerMessage message) {
+  auto at = slots.find(message.partition);
+  if (stopping || at == slots.end() || at->second->removing || !at->second->replicated) return;
+  at->second->replicated->receive(std::move(message));
 }
 
 Task<Result<void>> ShardCore::remove_partitions(TopicId topic, std::int32_t from, std::int32_t to) {

@@ -130,7 +130,9 @@ Task<Answer<ProduceReply>> ShardCore::append(PartitionSlot& slot, ProduceRequest
   if (refused) {
     Offset end = partition->log_end();
     // A refusal tells of the log's end and of earlier sequences: it leaves after they are durable. Their own calls report failure.
+    // One that was deposed and does not know it may lack what its successor has.
     if (!relaxed) (void)co_await partition->committed(end);
+    if (auto leads = co_await slot.replicated->confirm_leadership(); !leads) co_return std::unexpected(from_log(std::move(leads).error()));
     co_return std::unexpected(std::move(*refused));
   }
   if (!relaxed) {

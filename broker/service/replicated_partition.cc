@@ -197,8 +197,10 @@ Task<void> ReplicatedPartition::carry_out_slowly(std::vector<raft::Action> rest,
   for (const raft::Action& action : rest) {
     if (failed_ || closed_) break;
     if (const auto* cut = std::get_if<raft::Truncate>(&action)) {
+      ++shard_.counters.truncations;
       if (auto done = co_await log_->truncate_suffix(cut->to); !done) fail_here("a truncation", done.error());
     } else if (const auto* install = std::get_if<raft::InstallSnapshot>(&action)) {
+      ++shard_.counters.snapshots_installed;
       const raft::Snapshot& place = install->snapshot;
       auto done = co_await log_->install({.position = place.position, .term = place.position_term, .members = encode_members(place.members)},
                                          place.log_start, std::move(cargo.producers));
@@ -229,6 +231,7 @@ std::string ReplicatedPartition::name() const {
 void ReplicatedPartition::role_changed(const raft::RoleChanged& changed) {
   bool led = role_ == raft::Role::leader;
   role_ = changed.role;
+  confirmed_round_ = 0;  // rounds are counted anew in each term
   if (led && role_ != raft::Role::leader) log_->abandon_waiters();
   if (led != (role_ == raft::Role::leader)) log_->advanced().notify_all();  // readers that wait look again
 }
@@ -382,6 +385,8 @@ void ReplicatedPartition::receive(PeerMessage message) {
     handle([&](Actions& out) { replica_->receive(message.from, message.incarnation, *reply, now, out); });
   } else if (const auto* said = std::get_if<raft::Message>(&message.body)) {
     Cargo cargo{.batches = std::move(message.batches), .headers = {}, .producers = std::move(message.producers)};
+    // Where the log would begin behind its start, records are missing that nobody deleted.
+    if (const auto* snapshot = std::get_if<raft::Snapshot>(said); snapshot && snapshot->log_start < snapshot->position.offset) return;
     const auto* append = std::get_if<raft::Append>(said);
     if (!append) return handle([&](Actions& out) { replica_->receive(*said, now, out); }, std::move(cargo));
     std::vector<raft::BatchRef> refs;
@@ -421,6 +426,7 @@ Task<void> ReplicatedPartition::read_entries(raft::ReadEntries asked) {
   auto read = co_await log_->read_replica(asked.from, asked.until, asked.bytes_max);
   if (!read) {
     if (read.error().code == Errc::offset_out_of_range) answer.status = raft::ReadStatus::gone;
+    else if (!closed_) log_warn("replica.read_failed", "{}: from {} for node {}: {}", name(), asked.from.value(), asked.to.node.value(), read.error().detail);
   } else if (!read->batches.empty()) {
     answer.status = raft::ReadStatus::ok;
     answer.begin = read->begin;

@@ -43,6 +43,10 @@ class ReplicatedPartition final : public std::enable_shared_from_this<Replicated
   /// Ends and committed records may be told from here (R3).
   [[nodiscard]] bool serving() const { return !failed_ && (alone() || replica_->serving()); }
   [[nodiscard]] bool leads() const { return !failed_ && (alone() || replica_->role() == raft::Role::leader); }
+  /// It takes part no more until a restart: the log did not take what the replica decided.
+  [[nodiscard]] bool failed() const { return failed_; }
+  /// A truncation or an installation is running.
+  [[nodiscard]] bool busy() const { return busy_; }
   [[nodiscard]] Error not_leader() const;  // names the leader where it is known
 
   /// As log::Partition::append, in the term this replica leads; a lone voter that does not lead yet stands first. Also not_leader.

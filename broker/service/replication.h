@@ -26,6 +26,12 @@ struct ReplicationOptions {
   Duration tick_interval = std::chrono::milliseconds{20};  // how late a timeout may be noticed
 };
 
+/// Since the start; monotone.
+struct ReplicationCounters {
+  std::uint64_t truncations = 0;          // of entries that another leader replaced
+  std::uint64_t snapshots_installed = 0;
+};
+
 class Replication {
  public:
   Replication(ReplicationOptions options, raft::ReplicaId self, std::uint64_t incarnation, io::Runtime& runtime, TaskScope& background);
@@ -43,6 +49,8 @@ class Replication {
   /// Sends what it appended once this turn of the loop is over.
   void replicate_soon(const std::shared_ptr<ReplicatedPartition>& partition);
   void send(PeerMessage message);
+
+  ReplicationCounters counters{};
 
   /// Ticks and heartbeats until stop().
   [[nodiscard]] Task<void> clock_task();

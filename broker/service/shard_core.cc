@@ -129,6 +129,7 @@ Task<Answer<void>> ShardCore::open(PartitionSlot& slot) {
 void ShardCore::set_catalog(std::shared_ptr<const cluster::Catalog> fresh, std::optional<TopicId> changed) {
   cluster::TopicPointer before = changed && catalog ? catalog->find(*changed) : nullptr;
   catalog = std::move(fresh);
+  if (replication && replication->options().peers) background.spawn(open_all());
   if (!before) return;
   cluster::TopicPointer after = catalog->find(*changed);
   for (std::int32_t i = 0; i < before->partitions; ++i) {

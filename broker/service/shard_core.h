@@ -150,12 +150,16 @@ class ShardCore {
   [[nodiscard]] Task<Answer<FetchReply>> fetch_elsewhere(ShardIndex owner, FetchRequest request, Fetcher::Wait& wait);
 
   // Partitions that live here, as the controller and the admin calls of any shard ask for them.
-  [[nodiscard]] Task<Result<void>> create_partitions(TopicId topic, std::int32_t from, std::int32_t to, TopicConfig config);
+  [[nodiscard]] Task<Result<void>> create_partitions(TopicId topic, std::int32_t from, std::int32_t to, TopicConfig config, std::vector<raft::ReplicaId> voters);
   [[nodiscard]] Task<Result<void>> remove_partitions(TopicId topic, std::int32_t from, std::int32_t to);
   [[nodiscard]] Task<Answer<std::vector<PartitionDescription>>> describe_partitions(TopicId topic);
   [[nodiscard]] Task<Answer<PartitionOffset>> delete_records(TopicId topic, PartitionOffset before, bool validate_only);
   [[nodiscard]] Task<Answer<ListedOffset>> list_offset(TopicId topic, ListOffsetsQuery query);
   [[nodiscard]] Task<Answer<void>> skip_damage(TopicId topic, PartitionIndex partition);
+  /// Asks the replica of a partition, on its shard.
+  template <class F>
+  [[nodiscard]] Task<Answer<void>> ask_replica(PartitionId id, F question);
+  void receive(PeerMessage message);
   /// `changed`: the topic whose entry differs: its partitions follow its configuration, or let nobody in any more.
   void set_catalog(std::shared_ptr<const cluster::Catalog> fresh, std::optional<TopicId> changed);
 
@@ -171,12 +175,28 @@ class ShardCore {
   [[nodiscard]] Task<Answer<ProduceReply>> append(PartitionSlot& slot, ProduceRequest& request);
   [[nodiscard]] Task<void> fetch_for(ShardIndex reader, FetchRequest request, std::shared_ptr<RemoteWait> wait);
   [[nodiscard]] Task<void> cancel_there(ShardIndex owner, std::shared_ptr<RemoteWait> wait);
+  [[nodiscard]] Task<void> open_all();
   [[nodiscard]] Task<void> retention_task();
   [[nodiscard]] Task<void> pressure_task();
   [[nodiscard]] Task<void> retention_sweep();
   [[nodiscard]] Answer<void> admit(const PartitionSlot& slot) const;
   void turn_away(PartitionSlot& slot);
 };
+
+template <class F>
+Task<Answer<void>> ShardCore::ask_replica(PartitionId id, F question) {
+  ShardCore& there = core_of(home(id));
+  auto ask = [&there, id, &question]() -> Task<Answer<void>> {
+    auto found = there.slot_for(id);
+    if (!found) co_return std::unexpected(std::move(found).error());
+    SlotUse slot{*std::move(found)};
+    if (auto opened = co_await there.open(*slot); !opened) co_return opened;
+    Result<void> answer = question(*slot->replicated);
+    if (!answer) co_return std::unexpected(Refusal{std::move(answer).error()});
+    co_return Answer<void>{};
+  };
+  co_return co_await port.call_on(there.index, std::move(ask));
+}
 
 [[nodiscard]] log::PartitionOptions log_options(const TopicConfig& config);
 /// Refusals of the log in the words of this room.

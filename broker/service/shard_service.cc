@@ -95,6 +95,26 @@ Task<Answer<TopicDescription>> ShardService::describe_topic(std::string name) {
   co_return description;
 }
 
+Task<Answer<void>> ShardService::change_members(TopicId topic, PartitionIndex partition, raft::MembershipChange change) {
+  ShardCore& core = *core_;
+  CallGuard guard{core};
+  if (auto fine = guard.admitted(); !fine) co_return fine;
+  auto ask = [change](ReplicatedPartition& replicated) { return replicated.change_members(change); };
+  co_return counted(core, co_await core.ask_replica({topic, partition}, ask));
+}
+
+Task<Answer<void>> ShardService::transfer(TopicId topic, PartitionIndex partition, raft::ReplicaId to) {
+  ShardCore& core = *core_;
+  CallGuard guard{core};
+  if (auto fine = guard.admitted(); !fine) co_return fine;
+  auto ask = [to](ReplicatedPartition& replicated) { return replicated.transfer(to); };
+  co_return counted(core, co_await core.ask_replica({topic, partition}, ask));
+}
+
+ShardIndex ShardService::home(const PartitionId& partition) const { return core_->home(partition); }
+
+void ShardService::receive(PeerMessage message) { core_->receive(std::move(message)); }
+
 Task<Answer<std::vector<PartitionOffset>>> ShardService::delete_records(DeleteRecordsRequest request) {
   using Reply = Answer<std::vector<PartitionOffset>>;
   ShardCore& core = *core_;
