@@ -4,7 +4,6 @@
 #include <fmt/core.h>
 
 #include <cstdlib>
-#include <deque>
 #include <map>
 #include <memory>
 #include <string>
@@ -15,52 +14,27 @@
 #include "codec/batch_reader.h"
 #include "codec/validate.h"
 #include "service/broker_service.h"
-#include "shard/shards.h"
 #include "tests/support/sim_disk.h"
+#include "tests/support/sim_shards.h"
 
 namespace tailrace::broker {
 namespace {
-
-/// Delivers one shard's mail on the common loop.
-class Mail final : public shard::Wake, private Runnable {
- public:
-  explicit Mail(Executor& executor) : executor_{executor} {
-    run = [](Runnable* self) noexcept { static_cast<Mail*>(self)->turn(); };
-    (void)inbox.may_sleep();
-  }
-  void wake() noexcept override { executor_.post(*this); }
-  shard::Inbox inbox{*this};
-
- private:
-  void turn() noexcept {
-    inbox.deliver();
-    if (!inbox.may_sleep()) executor_.post(*this);
-  }
-  Executor& executor_;
-};
 
 constexpr std::uint32_t kShards = 2;
 constexpr std::int32_t kPartitions = 4;
 
 struct Node {
   Node(std::uint64_t seed, sim::DiskImage image) : machine{seed, std::move(image)} {
-    std::vector<shard::Endpoint> endpoints;
-    for (std::uint32_t i = 0; i < kShards; ++i) {
-      mail.emplace_back(machine.loop);
-      endpoints.push_back({mail.back().inbox, machine.loop});
-    }
-    shards = std::make_unique<shard::Shards>(std::move(endpoints));
     service::BrokerOptions options;
     options.data_directory = "/data";
     options.log.wal_file_bytes = 256 * limits::kKiB;
     options.log.wal_files = 3;
     options.log.hot_tail_bytes = 256 * limits::kKiB;
     options.memory_bytes = 8 * limits::kMiB;
-    broker = std::make_unique<service::BrokerService>(options, std::vector<io::Runtime*>(kShards, &machine.runtime), *shards);
+    broker = std::make_unique<service::BrokerService>(options, std::vector<io::Runtime*>(kShards, &machine.runtime), shards.shards());
   }
   sim::SimMachine machine;
-  std::deque<Mail> mail;
-  std::unique_ptr<shard::Shards> shards;
+  sim::SimShards shards{machine.loop, kShards};
   std::unique_ptr<service::BrokerService> broker;
 };
 

@@ -111,7 +111,7 @@ bool SimLoop::step() {
   if (heap_.empty()) return false;
   Entry next = heap_.front();
   disarm(*next.timer);
-  now_ = next.due;
+  now_ = std::max(now_, next.due);
   ++events_;
   note(2, static_cast<std::uint64_t>(now_.time_since_epoch().count()), next.order);
   next.timer->fire(next.timer);

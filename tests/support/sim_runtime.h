@@ -42,6 +42,11 @@ class SimLoop final : public io::Clock, public io::Timers, public Executor {
   void disarm(io::Timer& timer) override;
   void post(Runnable& work) override;
 
+  /// When the next event is due; now, when work is posted; max: there is none.
+  [[nodiscard]] Instant next_due() const { return ready_ ? now_ : heap_.empty() ? Instant::max() : std::max(now_, heap_.front().due); }
+  /// Time passed while this process did not run: what became due meanwhile is late.
+  void move_to(Instant now) { now_ = std::max(now_, now); }
+
   /// One event; false when there is none. Time moves to the event.
   bool step();
   /// Until nothing is posted and no timer is armed, or the next timer lies beyond `limit` of virtual time. True: idle.

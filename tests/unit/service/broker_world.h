@@ -11,7 +11,6 @@
 #include <gtest/gtest.h>
 
 #include <cstdlib>
-#include <deque>
 #include <memory>
 #include <string>
 #include <vector>
@@ -21,9 +20,9 @@
 #include "codec/batch_reader.h"
 #include "codec/validate.h"
 #include "service/broker_service.h"
-#include "shard/shards.h"
 #include "tests/support/sim_disk.h"
 #include "tests/support/sim_runtime.h"
+#include "tests/support/sim_shards.h"
 
 namespace tailrace::broker::service {
 
@@ -112,12 +111,12 @@ class BrokerWorld {
     broker_.reset();
     links_.reset();
     machine_ = std::make_unique<sim::SimMachine>(options_.seed + lives_++, std::move(image));
-    links_ = std::make_unique<Links>(*machine_, options_.shards);
+    links_ = std::make_unique<sim::SimShards>(machine_->loop, options_.shards);
     broker_ = make_broker(*links_);
   }
   /// What a second process on the same directory would hear. Nothing of it stays.
   Result<StartReport> try_start_second() {
-    Links links{*machine_, options_.shards};
+    sim::SimShards links{machine_->loop, options_.shards};
     auto second = make_broker(links);
     auto report = run(second->start());
     if (report) run(second->stop(now() + std::chrono::seconds{10}));
@@ -190,37 +189,7 @@ class BrokerWorld {
   }
 
  private:
-  /// Delivers a shard's mail on the common loop.
-  class Mail final : public shard::Wake, private Runnable {
-   public:
-    explicit Mail(Executor& executor) : executor_{executor} {
-      run = [](Runnable* self) noexcept { static_cast<Mail*>(self)->turn(); };
-      (void)inbox.may_sleep();
-    }
-    void wake() noexcept override { executor_.post(*this); }
-    shard::Inbox inbox{*this};
-
-   private:
-    void turn() noexcept {
-      inbox.deliver();
-      if (!inbox.may_sleep()) executor_.post(*this);
-    }
-    Executor& executor_;
-  };
-  struct Links {
-    Links(sim::SimMachine& machine, std::uint32_t count) {
-      std::vector<shard::Endpoint> endpoints;
-      for (std::uint32_t i = 0; i < count; ++i) {
-        mail.emplace_back(machine.loop);
-        endpoints.push_back({mail.back().inbox, machine.loop});
-      }
-      shards = std::make_unique<shard::Shards>(std::move(endpoints));
-    }
-    std::deque<Mail> mail;
-    std::unique_ptr<shard::Shards> shards;
-  };
-
-  std::unique_ptr<BrokerService> make_broker(Links& links) {
+  std::unique_ptr<BrokerService> make_broker(sim::SimShards& links) {
     BrokerOptions broker_options;
     broker_options.data_directory = "/data";
     broker_options.topic_defaults = options_.topic_defaults;
@@ -229,7 +198,7 @@ class BrokerWorld {
     broker_options.metadata_snapshot_commands = options_.metadata_snapshot_commands;
     broker_options.retention_interval = options_.retention_interval;
     std::vector<io::Runtime*> runtimes(options_.shards, &machine_->runtime);
-    return std::make_unique<BrokerService>(broker_options, runtimes, *links.shards);
+    return std::make_unique<BrokerService>(broker_options, runtimes, links.shards());
   }
 
   /// The disk is dead: let the code under test unwind, then boot from what was kept.
@@ -241,7 +210,7 @@ class BrokerWorld {
   WorldOptions options_;
   std::uint64_t lives_ = 0;
   std::unique_ptr<sim::SimMachine> machine_;
-  std::unique_ptr<Links> links_;
+  std::unique_ptr<sim::SimShards> links_;
   std::unique_ptr<BrokerService> broker_;
   sim::DiskImage next_image_;
 };

@@ -1,0 +1,105 @@
+#include "tests/sim/whole/node.h"
+
+#include <fmt/format.h>
+
+#include <utility>
+
+namespace tailrace::broker::sim::whole {
+
+using namespace std::chrono_literals;
+
+Node::Node(int index, NodeOptions options, Send send) : index_{index}, options_{options}, send_{std::move(send)} { image_.directories.insert("/data"); }
+
+Node::~Node() {
+  if (up_) kill();
+}
+
+void Node::boot(DiskImage image, std::uint64_t seed, Instant now) {
+  machine_ = std::make_unique<SimMachine>(seed, std::move(image));
+  machine_->loop.move_to(now);
+  shards_ = std::make_unique<SimShards>(machine_->loop, options_.shards);
+  work_ = std::make_unique<TaskScope>();
+  service::BrokerOptions options;
+  options.data_directory = "/data";
+  options.node = NodeId{index_ + 1};
+  options.log.wal_file_bytes = options_.wal_file_bytes;
+  options.log.wal_files = options_.wal_files;
+  options.log.hot_tail_bytes = options_.hot_tail_bytes;
+  options.memory_bytes = 8 * limits::kMiB;
+  options.replication = {.peers = this, .replica = options_.replica, .heartbeat_interval = options_.heartbeat_interval,
+                         .tick_interval = options_.heartbeat_interval / 4};
+  broker_ = std::make_unique<service::BrokerService>(options, std::vector<io::Runtime*>(options_.shards, &machine_->runtime), shards_->shards());
+  ++life_;
+  up_ = true;
+  started_ = false;
+  paused = false;
+  start_error_.reset();
+  work_->spawn(start_task());
+}
+
+Task<void> Node::start_task() {
+  auto report = co_await broker_->start();
+  if (!report) start_error_ = std::move(report).error();
+  started_ = true;
+}
+
+void Node::power_cut(const CrashPlan& plan) {
+  image_ = machine_->disk.crash(plan);
+  unwind();
+}
+
+void Node::kill() {
+  image_ = machine_->disk.kill();
+  unwind();
+}
+
+void Node::stop() {
+  if (serving()) (void)machine_->loop.run(broker_->stop(machine_->loop.now() + 10s));
+  image_ = machine_->disk.kill();
+  unwind();
+}
+
+/// Nobody hears it any more; its coroutines end, so that its memory can go.
+void Node::unwind() {
+  up_ = false;
+  SimLoop& loop = machine_->loop;
+  bool ended = loop.run_until([&] { return started_; }, 30min);
+  if (ended && broker_->state() == service::BrokerState::serving) ended = loop.run(broker_->stop(loop.now() + 10s)).has_value();
+  ended = ended && loop.run_until([&] { return work_->running() == 0; }, 30min);
+  past_ = hash();
+  if (!ended) {
+    stuck_ = fmt::format("node {}: a dead process does not end", index_);
+    keep_forever(broker_.release());
+    keep_forever(work_.release());
+    keep_forever(shards_.release());
+    keep_forever(machine_.release());
+    return;
+  }
+  broker_.reset();
+  work_.reset();
+  shards_.reset();
+  machine_.reset();
+}
+
+std::uint64_t Node::hash() const { return machine_ ? past_ * 31 + machine_->loop.hash() : past_; }
+
+raft::ReplicaId Node::id() { return service().core().replication->self(); }
+
+void Node::send(service::PeerMessage message) {
+  if (up_) send_(index_, message);
+}
+
+void Node::receive(service::PeerMessage message) {
+  if (!serving()) return;
+  service::ShardService& home = service(service().home(message.partition).value());
+  home.receive(std::move(message));
+}
+
+service::ReplicatedPartition* Node::replica(const PartitionId& partition) {
+  if (!serving()) return nullptr;
+  auto& slots = service(service().home(partition).value()).core().slots;
+  auto found = slots.find(partition);
+  return found == slots.end() ? nullptr : found->second->replicated.get();
+}
+
+}  // namespace tailrace::broker::sim::whole
