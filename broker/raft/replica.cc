@@ -165,9 +165,8 @@ void Replica::tick(Instant now, Actions& out) {
 Instant Replica::deadline() const {
   if (halted_) return Instant::max();
   if (role_ == Role::leader) return transfer_to_.valid() ? std::min(quorum_check_at_, transfer_until_) : quorum_check_at_;
-  bool asking = hard_.suspicion != Suspicion::none && !reports_done_;
   if (!may_be_needed()) return Instant::max();
-  return asking ? std::min(election_at_, report_at_) : election_at_;
+  return wants_reports() ? std::min(election_at_, report_at_) : election_at_;
 }
 
 void Replica::persisted(LogPosition end, LeaderEpoch term, Instant now, Actions& out) {

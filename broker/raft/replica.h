@@ -204,6 +204,8 @@ class Replica {
 
   // suspicion.cc
   [[nodiscard]] bool may_vote_for(const LogEnd& last) const;
+  [[nodiscard]] bool leader_reported() const;
+  [[nodiscard]] bool wants_reports() const;
   void ask_reports(Instant now, Actions& out);
   void review_suspicion(Actions& out);
   void end_reports(Actions& out);
@@ -244,6 +246,12 @@ class Replica {
   bool reports_done_ = false;
   std::uint32_t reported_ = 0;
   LogEnd longest_reported_{};
+  struct LeaderReport {
+    ReplicaId from{};
+    LeaderEpoch term{};
+    LogEnd last{};
+  };
+  LeaderReport leader_report_{};
 
   // Leading.
   LogPosition term_start_end_{};

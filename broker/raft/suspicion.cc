@@ -18,20 +18,29 @@ bool Replica::may_vote_for(const LogEnd& last) const {
   return false;
 }
 
-/// Asks again until all voters have reported, or (cut only) the wait is over.
+/// The leader of this term has answered this life's question.
+bool Replica::leader_reported() const { return leader_report_.from.valid() && leader_report_.from == leader_ && leader_report_.term == hard_.term; }
+
+bool Replica::wants_reports() const {
+  return hard_.suspicion != Suspicion::none && (!reports_done_ || (leader_.valid() && !leader_reported()));
+}
+
+/// Asks again until all voters have reported, or (cut only) the wait is over; and the leader, whenever there is another.
 void Replica::ask_reports(Instant now, Actions& out) {
-  if (reports_done_ || !may_be_needed()) return;
+  if (!wants_reports() || !may_be_needed()) return;
   std::size_t missing = 0;
   auto all = members().members();
   for (std::size_t i = 0; i < all.size(); ++i) {
     if (all[i].voter && all[i].id != self_ && ((reported_ >> i) & 1U) == 0) ++missing;
   }
-  if (missing == 0 || (hard_.suspicion == Suspicion::cut && now >= report_until_)) return end_reports(out);
-  if (now < report_at_) return;
+  if (!reports_done_ && (missing == 0 || (hard_.suspicion == Suspicion::cut && now >= report_until_))) end_reports(out);
+  if (!wants_reports() || now < report_at_) return;
   report_at_ = now + options_.election_timeout_min;
   for (std::size_t i = 0; i < all.size(); ++i) {
-    if (!all[i].voter || all[i].id == self_ || ((reported_ >> i) & 1U) != 0) continue;
-    send<ReportRequest>(all[i].id, out).incarnation = incarnation_;
+    if (!all[i].voter || all[i].id == self_) continue;
+    bool known = reports_done_ || ((reported_ >> i) & 1U) != 0;
+    bool leads = all[i].id == leader_ && !leader_reported();
+    if (!known || leads) send<ReportRequest>(all[i].id, out).incarnation = incarnation_;
   }
 }
 
@@ -58,7 +67,12 @@ void Replica::dispatch(const ReportRequest& m, Instant, Actions& out) {
 }
 
 void Replica::dispatch(const ReportReply& m, Instant now, Actions& out) {
-  if (hard_.suspicion == Suspicion::none || m.incarnation != incarnation_ || reports_done_) return;
+  if (hard_.suspicion == Suspicion::none || m.incarnation != incarnation_) return;
+  if (m.header.from == leader_ && m.header.term == hard_.term) {
+    leader_report_ = {m.header.from, m.header.term, m.last};
+    review_suspicion(out);
+  }
+  if (reports_done_ || hard_.suspicion == Suspicion::none) return;
   auto all = members().members();
   for (std::size_t i = 0; i < all.size(); ++i) {
     if (all[i].id == m.header.from) reported_ |= 1U << i;
@@ -67,15 +81,17 @@ void Replica::dispatch(const ReportReply& m, Instant now, Actions& out) {
   ask_reports(now, out);
 }
 
-/// Whole again: as long, durably, as the longest report; or caught up to the commit of a leader that a majority elected without
-/// us, whose log therefore has all that was ever acknowledged.
+/// Whole again: as long, durably, as the longest report; or caught up with a leader that a majority elected without us. Its commit in its
+/// own term has all that was acknowledged in earlier ones; its report to this life has what it committed since, perhaps with what we
+/// acknowledged and lost; and from the question on it counts nothing of that.
 void Replica::review_suspicion(Actions& out) {
   if (hard_.suspicion == Suspicion::none) return;
   LogEnd durable{log_.term_at(flushed_).value_or(LeaderEpoch{0}), flushed_};
   bool as_long = reports_done_ && durable >= hard_.floor;
   bool led_by_others = role_ == Role::follower && leader_.valid() && hard_.vote == kNobody && log_.term_at(commit_) == hard_.term;
   bool early = planted(PlantedBug::raft_suspicion_ends_early) && leader_.valid();
-  if (!as_long && !(led_by_others && flushed_ >= commit_) && !early) return;
+  bool caught_up = led_by_others && flushed_ >= commit_ && leader_reported() && durable >= leader_report_.last;
+  if (!as_long && !caught_up && !early) return;
   hard_.suspicion = Suspicion::none;
   hard_.floor = {};
   save_hard_state(out);

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <array>
+#include <vector>
 
 #include "tests/unit/raft/cluster.h"
 
@@ -78,7 +79,39 @@ std::string a_leader_that_is_cut_off_steps_down() {
   return world.violation();
 }
 
+/// R1: one vote a term, also across a restart. C voted for A, restarts, and hears only then that B asks for the same term.
+std::string a_vote_outlives_a_restart() {
+  Cluster world{{.nodes = 3}};
+  int a = 0, b = 1, c = 2;
+  world.cut(a, b);
+  world.cut(b, a);
+  world.campaign(a);
+  world.campaign(b);
+  std::vector<Packet> late;
+  for (int i = 0; i < 10; ++i) {
+    std::erase_if(world.packets(), [&](const Packet& packet) {
+      const Message* message = std::get_if<Message>(&packet.body);
+      if (message && std::holds_alternative<Append>(*message)) return true;  // C's log stays as short as B's
+      const VoteRequest* asks = message ? std::get_if<VoteRequest>(message) : nullptr;
+      if (!asks || asks->pre_vote || packet.from != world.node(b).id || packet.to != world.node(c).id) return false;
+      late.push_back(packet);
+      return true;
+    });
+    world.step();
+  }
+  MUST(world.replica(a).role() == Role::leader);
+  MUST(late.size() == 1);
+  MUST(std::get<VoteRequest>(std::get<Message>(late[0].body)).ballot == world.replica(a).term());
+  world.crash(c);
+  world.start(c);
+  world.deliver(late[0]);
+  world.run(50ms);
+  MUST(world.replica(b).role() != Role::leader);
+  return world.violation();
+}
+
 constexpr std::array kStories{
+    Story{"AVoteOutlivesARestart", PlantedBug::raft_forget_vote, a_vote_outlives_a_restart},
     Story{"AcknowledgedByTwoOneRotsTheOtherIsAway", PlantedBug::raft_lost_votes, acknowledged_by_two_one_rots_the_other_is_away},
     Story{"ALeaderThatIsCutOffStepsDown", PlantedBug::raft_lead_without_quorum, a_leader_that_is_cut_off_steps_down},
     Story{"ALieAboutCommittedEntriesHaltsTheReplica", PlantedBug::raft_truncate_below_commit, a_lie_about_committed_entries},

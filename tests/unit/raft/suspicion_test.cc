@@ -47,5 +47,45 @@ TEST(Suspicion, AReportIsOfWhatIsDurable) {
   EXPECT_EQ(world.violation(), "");
 }
 
+// Acknowledged by A and B of three; B loses it, with proof, and A is away. What A had told B of the commit before that arrives late, and
+// says nothing of what was acknowledged since: B is not whole, or it would elect C without the record.
+TEST(Suspicion, WhatALeaderSaidBeforeTheLossDoesNotEndIt) {
+  Cluster world{{.nodes = 3}};
+  int b = 2;
+  world.isolate(b);
+  int a = world.await_leader();
+  ASSERT_GE(a, 0);
+  int c = 1 - a;
+  world.heal();  // B follows a leader for which it did not vote
+  auto before = world.produce(a);
+  world.run(500ms);
+  ASSERT_TRUE(world.acknowledged(before));
+  ASSERT_EQ(world.node(b).disk.hard.vote, kNobody);
+  LogPosition early = world.node(b).disk.end();
+  Append late;
+  late.header = {world.node(a).id, world.node(b).id, world.replica(a).term()};
+  late.previous = late.end = late.commit = early;
+  late.previous_term = late.entry_term = world.replica(a).term();
+  world.isolate(c);
+  auto sent = world.produce(a);
+  world.run(100ms);
+  ASSERT_TRUE(world.acknowledged(sent));
+  world.crash(b);
+  world.lose_tail(b, early, Suspicion::lost);
+  world.heal();
+  world.isolate(a);
+  world.start(b);
+  world.cut(a, b, false);
+  world.inject(b, late);
+  world.cut(a, b);
+  world.run(5s);
+  EXPECT_LT(world.leader() == a ? -1 : world.leader(), 0);
+  world.heal();
+  ASSERT_GE(world.await_leader(), 0) << world.violation();
+  world.run(1s);
+  world.check_final(world.leader());
+  EXPECT_EQ(world.violation(), "");
+}
+
 }  // namespace
 }  // namespace tailrace::broker::raft::test
