@@ -6,20 +6,18 @@
 ///   --mutants-fast     the same without asking what the history alone finds, and failing only for bugs that were found before
 /// A failure prints one line to replay. Exit 1 when anything was found, or a planted bug was missed.
 #include <fmt/core.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <charconv>
 #include <chrono>
-#include <csignal>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "base/planted.h"
+#include "tests/sim/planted_child.h"
 #include "tests/unit/raft/chaos.h"
 #include "tests/unit/raft/stories.h"
 
@@ -75,41 +73,8 @@ void report(const Sum& sum, std::chrono::steady_clock::time_point began) {
              sum.acknowledgements, seconds / 3'600, real, 2 * static_cast<double>(sum.seeds) / real, 2 * seconds / real);
 }
 
-/// What a child process finds with the bug planted: "NUMBER SENTENCE", or none. A check of the core that stops it counts.
-template <class Body>
-std::optional<std::string> in_child(PlantedBug bug, Body body) {
-  std::array<int, 2> ends{};
-  if (::pipe(ends.data()) != 0) return std::nullopt;
-  std::fflush(stdout);
-  pid_t child = ::fork();
-  if (child < 0) return std::nullopt;
-  if (child == 0) {
-    ::close(ends[0]);
-    ::dup2(ends[1], 2);
-    ::alarm(kMutantSeconds);
-    plant(bug);
-    auto say = [&](const std::string& text) {
-      if (::write(ends[1], text.data(), text.size()) < 0) ::_exit(2);
-    };
-    ::_exit(body(say) ? 1 : 0);
-  }
-  ::close(ends[1]);
-  std::string text;
-  std::array<char, 4'096> part{};
-  for (ssize_t n = 0; (n = ::read(ends[0], part.data(), part.size())) > 0;) text.append(part.data(), static_cast<std::size_t>(n));
-  ::close(ends[0]);
-  int status = 0;
-  if (::waitpid(child, &status, 0) != child) return std::nullopt;
-  std::size_t at = text.rfind("\n@");
-  std::string last = at == std::string::npos ? "" : text.substr(at + 2);
-  std::ranges::replace(last, '\n', ' ');
-  if (WIFEXITED(status) && WEXITSTATUS(status) == 1) return last;
-  if (WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT) return fmt::format("{} (a check of the core)", last.substr(0, last.find(' ')));
-  return std::nullopt;
-}
-
 std::optional<std::string> by_seeds(PlantedBug bug, Checks checks, std::uint64_t seeds = kMutantSeeds) {
-  return in_child(bug, [checks, seeds](auto say) {
+  return sim::in_child(bug, kMutantSeconds, [checks, seeds](const sim::Say& say) {
     for (std::uint64_t seed = 1; seed <= seeds; ++seed) {
       say(fmt::format("\n@{} ", seed));
       std::string violation = run_chaos(seed, checks).violation;
@@ -124,7 +89,7 @@ std::optional<std::string> by_seeds(PlantedBug bug, Checks checks, std::uint64_t
 std::optional<std::string> by_story(PlantedBug bug) {
   for (const Story& story : stories()) {
     if (story.bug != bug) continue;
-    auto found = in_child(bug, [&](auto say) {
+    auto found = sim::in_child(bug, kMutantSeconds, [&](const sim::Say& say) {
       say(fmt::format("\n@{}: ", story.name));
       std::string wrong = story.run();
       say(wrong);

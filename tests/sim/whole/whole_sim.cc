@@ -2,17 +2,23 @@
 ///   --seed N           one seed, twice: both runs must be the same
 ///   --seeds A..B       each seed of a range, once; every eighth twice
 ///   --soak MINUTES     seeds from --from (default 1,000,000) on, for that long
+///   --mutants [NAME]   every planted bug that a whole broker can show, or one: `found` with the seeds needed and by what, or MISSED
 /// A failure is shrunk, and prints one line to replay. Exit 1 when anything was found.
 #include <fmt/core.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <charconv>
 #include <chrono>
+#include <csignal>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "base/log.h"
+#include "base/planted.h"
+#include "tests/sim/planted_child.h"
 #include "tests/sim/whole/world.h"
 
 namespace tailrace::broker::sim::whole {
@@ -42,9 +48,22 @@ std::string flags_of(const Plan& plan) {
   return out;
 }
 
+/// The line that replays the run under way, for a check of the code under test that stops the process.
+std::string under_way;
+
+void tell_what_stopped(int) {
+  if (::write(STDOUT_FILENO, under_way.data(), under_way.size()) < 0) ::_exit(3);
+  std::signal(SIGABRT, SIG_DFL);  // raised again by abort()
+}
+
+Outcome run_told(const Plan& plan) {
+  under_way = fmt::format("./dev sim whole {}  # a check stopped it\n", flags_of(plan));
+  return run(plan);
+}
+
 /// The same failure with fewer of everything, as far as one thing at a time takes it.
 Plan shrink(Plan plan, int runs_max) {
-  auto fails = [&](const Plan& smaller) { return runs_max-- > 0 && !run(smaller).violation.empty(); };
+  auto fails = [&](const Plan& smaller) { return runs_max-- > 0 && !run_told(smaller).violation.empty(); };
   for (bool moved = true; moved;) {
     moved = false;
     auto attempt = [&](Plan smaller) {
@@ -85,7 +104,7 @@ Plan shrink(Plan plan, int runs_max) {
 
 /// False: it printed the line that replays it.
 bool holds(const Plan& plan, bool twice, bool may_shrink, Sum& sum) {
-  Outcome first = run(plan);
+  Outcome first = run_told(plan);
   ++sum.seeds;
   ++sum.runs;
   sum.operations += first.operations;
@@ -94,7 +113,7 @@ bool holds(const Plan& plan, bool twice, bool may_shrink, Sum& sum) {
   std::string wrong = first.violation;
   if (wrong.empty() && twice) {
     ++sum.runs;
-    Outcome again = run(plan);
+    Outcome again = run_told(plan);
     if (again.hash != first.hash) wrong = fmt::format("the same seed gave another run: {:016x} and {:016x}", first.hash, again.hash);
   }
   if (wrong.empty()) return true;
@@ -123,12 +142,53 @@ bool reached(const Sum& sum) {
   return all || sum.seeds < 50;
 }
 
+constexpr std::uint64_t kMutantSeeds = 300;  // as many as the ordinary check runs unmutated
+constexpr unsigned kMutantSeconds = 120;
+
+/// Tells which of the planted bugs the seeds of whole nodes notice. `only`: a name; empty: all.
+int mutants(std::string_view only) {
+  std::size_t all = 0;
+  std::vector<std::uint64_t> needed;
+  for (auto i = static_cast<std::size_t>(PlantedBug::none) + 1; i < static_cast<std::size_t>(PlantedBug::count_); ++i) {
+    auto bug = static_cast<PlantedBug>(i);
+    if (bug == PlantedBug::decoder_length) continue;  // hostile bytes are for the fuzz targets
+    if (!only.empty() && only != name_of(bug)) continue;
+    ++all;
+    auto found = in_child(bug, kMutantSeconds, [](const Say& say) {
+      for (std::uint64_t seed = 1; seed <= kMutantSeeds; ++seed) {
+        say(fmt::format("\n@{} ", seed));
+        std::string violation = run(plan_of(seed)).violation;
+        if (violation.empty()) continue;
+        say(violation);
+        return true;
+      }
+      return false;
+    });
+    if (found) {
+      std::size_t space = std::min(found->find(' '), found->size());
+      needed.push_back(number(std::string_view{*found}.substr(0, space)).value_or(0));
+      fmt::print("{} [{}] found after {} seeds:{}\n", name_of(bug), class_of(bug), needed.back(), found->substr(space));
+    } else {
+      fmt::print("{} [{}] MISSED\n", name_of(bug), class_of(bug));
+    }
+    std::fflush(stdout);
+  }
+  if (all == 0) {
+    fmt::print(stderr, "no planted bug has this name\n");
+    return 2;
+  }
+  std::ranges::sort(needed);
+  fmt::print("{} planted bugs: {} found by whole nodes, {} missed; median {} seeds\n", all, needed.size(), all - needed.size(), needed.empty() ? 0 : needed[needed.size() / 2]);
+  return needed.size() == all ? 0 : 1;
+}
+
 int usage() {
-  fmt::print(stderr, "usage: whole_sim --seed N [--nodes N] [--partitions N] [--producers N] [--ticks N] [--faults MASK] | --seeds A..B | --soak MINUTES [--from N]\n");
+  fmt::print(stderr, "usage: whole_sim --seed N [--nodes N] [--partitions N] [--producers N] [--ticks N] [--faults MASK] | --seeds A..B | --soak MINUTES [--from N] | --mutants [NAME]\n");
   return 2;
 }
 
 int main_of(const std::vector<std::string_view>& arguments) {
+  if (!arguments.empty() && arguments[0] == "--mutants" && arguments.size() <= 2) return mutants(arguments.size() == 2 ? arguments[1] : "");
   std::optional<std::uint64_t> seed, from, to, minutes;
   std::optional<std::uint64_t> nodes, partitions, producers, ticks, faults;
   for (std::size_t i = 0; i < arguments.size(); i += 2) {
@@ -159,6 +219,7 @@ int main_of(const std::vector<std::string_view>& arguments) {
     else if (name == "--ticks") ticks = value;
     else return usage();
   }
+  std::signal(SIGABRT, tell_what_stopped);
   auto began = std::chrono::steady_clock::now();
   Sum sum;
   bool good = true;
