@@ -8,6 +8,10 @@ namespace tailrace::broker::sim::whole {
 
 using namespace std::chrono_literals;
 
+namespace {
+constexpr Duration::rep kMillion = 1'000'000;
+}
+
 Node::Node(int index, NodeOptions options, Send send) : index_{index}, options_{options}, send_{std::move(send)} { image_.directories.insert("/data"); }
 
 Node::~Node() {
@@ -30,11 +34,25 @@ void Node::boot(DiskImage image, std::uint64_t seed, Instant now) {
                          .tick_interval = options_.heartbeat_interval / 4};
   broker_ = std::make_unique<service::BrokerService>(options, std::vector<io::Runtime*>(options_.shards, &machine_->runtime), shards_->shards());
   ++life_;
+  born_ = now;
   up_ = true;
   started_ = false;
   paused = false;
   start_error_.reset();
   work_->spawn(start_task());
+}
+
+Instant Node::local_time(Instant world) const {
+  Duration::rep passed = (world - born_).count();
+  return born_ + Duration{passed + passed / kMillion * drift + passed % kMillion * drift / kMillion};
+}
+
+Instant Node::world_time(Instant local) const {
+  if (local == Instant::max()) return local;
+  Duration::rep passed = (local - born_).count(), rate = kMillion + drift;
+  Instant world = born_ + Duration{passed / rate * kMillion + passed % rate * kMillion / rate};
+  while (local_time(world) < local) world += Duration{1};
+  return world;
 }
 
 Task<void> Node::start_task() {

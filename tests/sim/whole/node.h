@@ -56,7 +56,13 @@ class Node final : private service::Peers {
   /// What unwinding a dead process could not end; empty: nothing.
   [[nodiscard]] const std::string& stuck() const { return stuck_; }
 
+  /// Its monotonic clock began this life with the world's time, and runs faster by `drift` millionths.
+  [[nodiscard]] Instant local_time(Instant world) const;
+  /// When its clock will show `local`, at the earliest.
+  [[nodiscard]] Instant world_time(Instant local) const;
+
   bool paused = false;
+  std::int64_t drift = 0;
 
  private:
   void send(service::PeerMessage message) override;
@@ -70,6 +76,7 @@ class Node final : private service::Peers {
   bool started_ = false;
   std::optional<Error> start_error_{};
   std::uint64_t life_ = 0;
+  Instant born_{};
   std::uint64_t past_ = 0;  // hash of the lives before
   std::string stuck_{};
   std::unique_ptr<SimMachine> machine_{};

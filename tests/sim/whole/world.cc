@@ -15,6 +15,7 @@ using namespace std::chrono_literals;
 
 constexpr Duration kTick = 5ms;
 constexpr Duration kSettleMax = 180s;  // of virtual time, once all is healed
+constexpr std::int64_t kDriftMax = 50'000;  // millionths: far more than any quartz
 constexpr std::string_view kTopic = "events";
 
 Random stream(std::uint64_t seed, std::uint64_t number) {
@@ -35,6 +36,10 @@ class World {
     }
     for (std::uint8_t& byte : clients_.topic.bytes) byte = static_cast<std::uint8_t>(topology_.below(256));
     draw_rates();
+    Random drift = stream(plan.seed, 7);
+    if (drift.chance(1, 2) && may(FaultClass::drift)) {
+      for (auto& node : nodes_) node->drift = static_cast<std::int64_t>(drift.below(2 * kDriftMax + 1)) - kDriftMax;
+    }
   }
 
   Outcome outcome() {
@@ -101,7 +106,7 @@ class World {
   void draw_rates() {
     rates_.fill(0);
     if (faults_.chance(1, 4)) return;  // none at all
-    constexpr std::array<unsigned, static_cast<std::size_t>(FaultClass::count_)> kRates{4, 4, 2, 4, 4, 6, 0, 3, 2, 2, 3, 5, 6, 1};
+    constexpr std::array<unsigned, static_cast<std::size_t>(FaultClass::count_)> kRates{4, 4, 2, 4, 4, 6, 0, 3, 2, 2, 3, 5, 6, 1, 3, 0};
     for (std::size_t i = 0; i < rates_.size(); ++i) {
       bool exists = faults_.chance(1, 2);
       if (exists && may(static_cast<FaultClass>(i))) rates_[i] = kRates[i];
@@ -175,7 +180,7 @@ class World {
       Node* next = nullptr;
       for (auto& node : nodes_) {
         if (!node->up() || node->paused) continue;
-        Instant mine = node->machine().loop.next_due();
+        Instant mine = node->world_time(node->machine().loop.next_due());
         if (mine >= due) continue;
         due = mine;
         next = node.get();
@@ -184,15 +189,16 @@ class World {
       now_ = std::max(now_, due);
       if (next) {
         SimLoop& loop = next->machine().loop;
-        loop.move_to(now_);
-        for (bool more = true; more && loop.next_due() <= now_;) more = loop.step();
+        Instant local = next->local_time(now_);
+        loop.move_to(local);
+        for (bool more = true; more && loop.next_due() <= local;) more = loop.step();
         continue;
       }
       auto packet = network_.take();
       if (!packet) continue;
       Node& to = node(packet->to);
       if (!to.serving() || to.paused) continue;
-      to.machine().loop.move_to(now_);
+      to.machine().loop.move_to(to.local_time(now_));
       to.receive(std::move(packet->message));
     }
     now_ = until;
@@ -249,6 +255,12 @@ class World {
       std::uint64_t after = faults_.below(5);
       if (Node& n = node(any()); n.serving()) n.machine().disk.inject({.op = op, .path_part = {}, .after = after, .to_path = {}});
     }
+    if (draw(FaultClass::stalled_disk)) {
+      constexpr std::array kOps{DiskOp::read, DiskOp::write, DiskOp::write_durable, DiskOp::sync, DiskOp::sync_directory};
+      DiskOp op = kOps[faults_.below(kOps.size())];
+      auto stall = std::chrono::milliseconds{100 + faults_.below(5'000)};
+      if (Node& n = node(any()); n.serving()) n.machine().disk.inject({.op = op, .path_part = {}, .effect = Fault::Effect::stall, .stall = stall, .to_path = {}});
+    }
     if (draw(FaultClass::disk_full)) {
       if (Node& n = node(any()); n.serving()) n.machine().disk.set_capacity(n.machine().disk.used_bytes() + 8 * limits::kKiB);
     }
@@ -277,7 +289,7 @@ class World {
     switch (how) {
       case Death::kill: n.kill(); break;
       case Death::stop:
-        n.machine().loop.move_to(now_);
+        n.machine().loop.move_to(n.local_time(now_));
         n.stop();
         break;
       case Death::power_cut: {
@@ -636,7 +648,7 @@ class World {
 
 std::string_view name_of(FaultClass fault) {
   constexpr std::array<std::string_view, static_cast<std::size_t>(FaultClass::count_)> kNames{
-      "kill", "power_cut", "stop", "pause", "isolate", "cut_link", "lossy_links", "slow_disk", "failed_write", "disk_full", "wall_jump", "transfer", "log_start", "replace"};
+      "kill", "power_cut", "stop", "pause", "isolate", "cut_link", "lossy_links", "slow_disk", "failed_write", "disk_full", "wall_jump", "transfer", "log_start", "replace", "stalled_disk", "drift"};
   return kNames[static_cast<std::size_t>(fault)];
 }
 

@@ -29,7 +29,7 @@ struct Plan {
 };
 
 enum class FaultClass : std::uint8_t {
-  kill, power_cut, stop, pause, isolate, cut_link, lossy_links, slow_disk, failed_write, disk_full, wall_jump, transfer, log_start, replace, count_
+  kill, power_cut, stop, pause, isolate, cut_link, lossy_links, slow_disk, failed_write, disk_full, wall_jump, transfer, log_start, replace, stalled_disk, drift, count_
 };
 [[nodiscard]] std::string_view name_of(FaultClass fault);
 
