@@ -169,6 +169,7 @@ class World {
   // ---- time ------------------------------------------------------------------------------------------------------------
 
   void post(int from, const service::PeerMessage& message) {
+    note_durable(node(from), message.partition);  // a stop flushes and answers in one instant, and nothing looks in between
     int to = message.to.node.value() - 1;
     if (to < 0 || to >= count() || to == from) return;
     network_.send(now_, from, to, message);
@@ -441,12 +442,42 @@ class World {
         if (replicated) look_at(*node, p, *replicated);
       }
     }
+    for (std::int32_t p = 0; p < plan_.partitions && fine(); ++p) {
+      for (auto& node : nodes_) {
+        if (service::ReplicatedPartition* replicated = node->replica(partition(p))) look_at_quorum(*node, p, replicated->replica());
+      }
+    }
+  }
+
+  void note_durable(Node& node, const PartitionId& of) {
+    service::ReplicatedPartition* replicated = node.replica(of);
+    if (!replicated || of.topic != clients_.topic) return;
+    raft::ReplicaId id = node.id();
+    durable_[{of.index.value(), id.node.value(), id.directory}] = replicated->replica().flushed();
+  }
+
+  /// What a leader takes for committed is on the disks of a quorum, whatever has died since.
+  void look_at_quorum(const Node& node, std::int32_t p, const raft::Replica& leading) {
+    if (!leading.serving() || leading.log().members_pending(leading.commit())) return;
+    std::size_t voters = 0, have = 0;
+    for (const raft::Member& member : leading.members().members()) {
+      if (!member.voter) continue;
+      ++voters;
+      auto known = durable_.find({p, member.id.node.value(), member.id.directory});
+      if (known != durable_.end() && known->second >= leading.commit()) ++have;
+    }
+    if (2 * have <= voters) {
+      violate(fmt::format("node {} leads term {} and {} of partition {} is committed, but on the disks of {} of {} voters", node.index(), leading.term().value(),
+                          text(leading.commit()), p, have, voters));
+    }
+    ++out_.coverage.quorums;
   }
 
   void look_at(Node& node, std::int32_t p, const service::ReplicatedPartition& replicated) {
     const raft::Replica& replica = replicated.replica();
     replica.check_invariants();
     if (replica.halted()) violate(fmt::format("node {}: the replica of partition {} has halted", node.index(), p));
+    note_durable(node, partition(p));
     Seen& seen = seen_[{node.index(), node.life(), p}];
     const log::Partition& log = *replicated.log();
     if (log.high_watermark() < seen.high_watermark) violate(fmt::format("node {}: the high watermark of partition {} goes back", node.index(), p));
@@ -641,6 +672,7 @@ class World {
     Offset high_watermark{}, log_start{};
   };
   std::map<std::tuple<int, std::uint64_t, std::int32_t>, Seen> seen_{};
+  std::map<std::tuple<std::int32_t, std::int32_t, raft::DirectoryId>, LogPosition> durable_{};  // when it was last seen, also of the dead
   std::map<std::pair<std::int32_t, LeaderEpoch>, std::pair<int, std::uint64_t>> leaders_{};
 };
 
@@ -664,6 +696,7 @@ Coverage& Coverage::operator+=(const Coverage& other) {
   disk_failures += other.disk_failures;
   duplicates += other.duplicates;
   polls += other.polls;
+  quorums += other.quorums;
   return *this;
 }
 

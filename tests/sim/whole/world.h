@@ -35,7 +35,7 @@ enum class FaultClass : std::uint8_t {
 
 struct Coverage {
   std::uint64_t acknowledged = 0, restarts = 0, elections = 0, truncations = 0, snapshots = 0, replaced = 0, log_starts = 0, transfers = 0, disk_failures = 0,
-                duplicates = 0, polls = 0;
+                duplicates = 0, polls = 0, quorums = 0;
   Coverage& operator+=(const Coverage& other);
 };
 
