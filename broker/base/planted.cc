@@ -72,11 +72,11 @@ constexpr std::array<Known, static_cast<std::size_t>(PlantedBug::count_)> kKnown
     {"raft_ignore_rejection", "progress"},
     {"raft_window_never_frees", "progress"},
     {"raft_lost_run_not_sent_again", "progress"},
-    {"raft_snapshot_ack_before_install", "snapshot"},
     {"raft_snapshot_old_members", "snapshot"},
     {"raft_log_start_uncommitted", "log start"},
     {"raft_suspicion_ends_early", "lost tail"},
     {"raft_floor_ignores_reports", "lost tail"},
+    {"raft_ask_old_members", "lost tail"},
 }};
 
 }  // namespace

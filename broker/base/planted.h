@@ -39,7 +39,7 @@ enum class PlantedBug {
   raft_truncate_below_commit,     // committed entries are cut when a leader's differ
   raft_trust_old_life,            // what a member acknowledged before it came back counts on
   raft_snapshot_over_newer,       // a late snapshot replaces a longer log
-  raft_log_start_goes_back,       // a snapshot's place becomes the log start
+  raft_log_start_goes_back,       // a restart forgets it
   raft_learner_counts,            // learners are counted as voters
   raft_removed_leader_counts,     // a leader that removed itself goes on and counts itself
   raft_change_before_term_start,  // membership changes before the term start is committed
@@ -59,7 +59,7 @@ enum class PlantedBug {
   raft_transfer_crowns,           // the target of a hand-over leads without being elected
   raft_take_stale_term,           // appends of an older term are taken
   raft_previous_not_compared,     // the entry before a run may be another one
-  raft_keep_conflict,             // entries of another term at the same place are taken for the same
+  raft_keep_conflict,             // an entry of another term at the same place is taken for the same
   raft_report_whole_log,          // a follower reports its whole log as equal to the leader's
   raft_matched_survives_term,     // what agreed with an earlier leader counts as agreeing with this one
   raft_old_reply_counts,          // an answer given in an older term counts in this one
@@ -67,11 +67,11 @@ enum class PlantedBug {
   raft_ignore_rejection,          // a leader asks at the same place for ever
   raft_window_never_frees,        // bytes in flight are never given back
   raft_lost_run_not_sent_again,   // a run that was lost is not noticed
-  raft_snapshot_ack_before_install,  // a snapshot is reported before it is durable
   raft_snapshot_old_members,      // a snapshot does not bring its members
   raft_log_start_uncommitted,     // a log start is told before it is committed
   raft_suspicion_ends_early,      // a replica that lost entries is whole as soon as it hears of a leader
   raft_floor_ignores_reports,     // the others' reports do not raise the floor
+  raft_ask_old_members,           // only the voters that its own log names are asked what was lost
   count_,
 };
 

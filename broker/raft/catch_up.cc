@@ -53,15 +53,12 @@ void Replica::dispatch(const Snapshot& m, Instant now, Actions& out) {
   }
   installing_ = true;
   log_ = LogView{m.position, m.position_term, planted(PlantedBug::raft_snapshot_old_members) ? Membership{members()} : m.members};
-  log_start_ = planted(PlantedBug::raft_log_start_goes_back) ? m.position.offset : std::max(log_start_, m.log_start);
-  if (planted(PlantedBug::raft_log_start_goes_back)) log_start_told_ = Offset{-1};
+  log_start_ = std::max(log_start_, m.log_start);
   flushed_ = m.position;  // nothing is said of it before it is installed
   matched_ = m.position;
   commit_ = m.position;
-  reported_ = 0;
   reply_due_ = false;
   out.add(InstallSnapshot{m});
-  if (planted(PlantedBug::raft_snapshot_ack_before_install)) reply_matched(m.header.from, reply_round_, out);
 }
 
 void Replica::snapshot_installed(LogPosition position, Instant, Actions& out) {

@@ -79,7 +79,8 @@ void Replica::take_mark(const Append& m, LogPosition from, Instant now, Actions&
   if (m.mark.kind == MarkKind::members && m.members.empty()) return;
   if (from < log_.end()) {
     const Mark* mine = log_.mark_from(from);
-    if (mine && mine->begin == from && mine->term == m.entry_term) {
+    bool same = mine && mine->begin == from && (mine->term == m.entry_term || planted(PlantedBug::raft_keep_conflict));
+    if (same) {
       matched_ = std::max(matched_, m.end);
       return;
     }
@@ -92,7 +93,6 @@ void Replica::take_mark(const Append& m, LogPosition from, Instant now, Actions&
   out.add(AppendMark{m.mark, m.members});
   matched_ = m.end;
   if (m.mark.kind != MarkKind::members) return;
-  reported_ = 0;
   out.add(MembersChanged{m.members, false});
   if (role_ == Role::follower) reset_election_timer(now);
 }
@@ -106,7 +106,7 @@ void Replica::take_batches(const ReceivedAppend& received, LogPosition from, Act
   if (from < log_.end()) {
     const Mark* mark = log_.mark_from(from);
     LogPosition same_term_until = mark ? mark->begin : log_.end();
-    bool same = log_.term_at(std::min(same_term_until, log_.end())) == m.entry_term || planted(PlantedBug::raft_keep_conflict);
+    bool same = log_.term_at(std::min(same_term_until, log_.end())) == m.entry_term;
     if (same) here = std::min(same_term_until, m.end);
   }
   if (here >= m.end) {
@@ -144,7 +144,6 @@ bool Replica::cut(LogPosition to, Actions& out) {
   commit_ = std::min(commit_, to);
   out.add(Truncate{to});
   if (log_.members_begin() != old_members) {
-    reported_ = 0;
     out.add(MembersChanged{log_.members(), !log_.members_pending(commit_)});
   }
   return true;

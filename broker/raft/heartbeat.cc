@@ -27,7 +27,8 @@ std::optional<HeartbeatReply> Replica::receive(const ReplicaId& from, const Hear
     if (!installing_) follow_commit(fact.commit, now, out);
   }
   if (hard_state_pending() || installing_) return std::nullopt;
-  return HeartbeatReply{fact.group, hard_.term, std::min(flushed_, matched_), matched_, fact.round};
+  LogPosition durable = planted(PlantedBug::raft_report_whole_log) ? flushed_ : std::min(flushed_, matched_);
+  return HeartbeatReply{fact.group, hard_.term, durable, matched_, fact.round};
 }
 
 void Replica::receive(const ReplicaId& from, std::uint64_t incarnation, const HeartbeatReply& reply, Instant now, Actions& out) {

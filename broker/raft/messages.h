@@ -44,6 +44,10 @@ struct ReportReply {
   Header header{};
   std::uint64_t incarnation = 0;
   LogEnd last{};  // durable or committed: the asker waits for a log as long as this
+  /// In force at the reporter's end: the asker may have lost the entry that says so.
+  Membership members{};
+  LogPosition members_begin{};  // where that entry stands; the log's start when it is older
+  bool members_committed = false;
 };
 
 enum class RunKind : std::uint8_t {

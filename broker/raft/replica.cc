@@ -53,9 +53,10 @@ Replica::Replica(ReplicaId self, std::uint64_t incarnation, ReplicaOptions optio
   commit_ = matched_ = std::clamp(recovered.commit, log_.start(), log_.end());
   flushed_ = log_.end();
   if (planted(PlantedBug::raft_forget_term)) hard_.term = log_.last_term(), hard_.vote = kNobody;
-  log_start_ = log_start_told_ = recovered.log_start;
+  log_start_ = log_start_told_ = planted(PlantedBug::raft_log_start_goes_back) ? Offset{0} : recovered.log_start;
   if (hard_.suspicion != Suspicion::none) {
     hard_.floor = std::max(hard_.floor, log_.last());
+    reports_ = std::make_unique<Reports>();
     report_at_ = now;
     report_until_ = now + options_.report_wait_max;
   }
@@ -165,7 +166,7 @@ void Replica::tick(Instant now, Actions& out) {
 Instant Replica::deadline() const {
   if (halted_) return Instant::max();
   if (role_ == Role::leader) return transfer_to_.valid() ? std::min(quorum_check_at_, transfer_until_) : quorum_check_at_;
-  if (!may_be_needed()) return Instant::max();
+  if (!may_be_needed()) return wants_reports() ? report_at_ : Instant::max();
   return wants_reports() ? std::min(election_at_, report_at_) : election_at_;
 }
 

@@ -27,6 +27,7 @@
 ///          reconfigure.cc membership, log start, hand-over; suspicion.cc R5; catch_up.cc snapshots; heartbeat.cc.
 /// Spec     docs/replication.md.
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
 #include <vector>
@@ -203,6 +204,7 @@ class Replica {
   void members_committed(Instant now, Actions& out);
 
   // suspicion.cc
+  [[nodiscard]] std::vector<ReplicaId> asked_voters() const;
   [[nodiscard]] bool may_vote_for(const LogEnd& last) const;
   [[nodiscard]] bool leader_reported() const;
   [[nodiscard]] bool wants_reports() const;
@@ -244,8 +246,18 @@ class Replica {
   Instant report_at_{};
   Instant report_until_{};
   bool reports_done_ = false;
-  std::uint32_t reported_ = 0;
-  LogEnd longest_reported_{};
+  /// What was heard in answer to ReportRequests.
+  struct Reports {
+    static constexpr std::size_t kMax = 4 * kMembersMax;  // more than changes one at a time can name; a liar gets no further
+    struct Report {
+      ReplicaId from{};
+      LogEnd last{};
+    };
+    std::vector<Report> reports{};  // the newest of each
+    std::vector<MembersAt> memberships{};
+    LogPosition committed_from{};  // memberships that begin before it are history
+  };
+  std::unique_ptr<Reports> reports_{};  // from a start with suspicion until all is heard
   struct LeaderReport {
     ReplicaId from{};
     LeaderEpoch term{};

@@ -1,6 +1,7 @@
 #include "tests/unit/raft/chaos.h"
 
 #include <algorithm>
+#include <map>
 
 namespace tailrace::broker::raft::test {
 
@@ -9,7 +10,7 @@ using namespace std::chrono_literals;
 /// Per mille in each step (5 ms), drawn for the seed; most faults do not exist in most seeds.
 struct Rates {
   unsigned crash = 0, restart = 30, cut_link = 0, isolate = 0, heal = 10, pause = 0, hold_flush = 0, hold_reports = 0, lose = 0, torn = 0,
-           replace = 0, members = 0, transfer = 0, log_start = 0, campaign = 0, power = 0, flap = 0, depose = 0, swap = 0, rot = 0, stale_change = 0, lost_ack = 0, resend = 0;
+           replace = 0, members = 0, transfer = 0, log_start = 0, campaign = 0, power = 0, flap = 0, depose = 0, swap = 0, rot = 0, stale_change = 0, lost_ack = 0, resend = 0, strand = 0;
 };
 
 class Chaos {
@@ -18,9 +19,9 @@ class Chaos {
     auto maybe = [&](unsigned rate) { return random_.chance(1, 3) ? rate : 0U; };
     if (random_.chance(7, 8)) {
       rates_ = {.crash = maybe(6), .cut_link = maybe(8), .isolate = maybe(4), .pause = maybe(4), .hold_flush = maybe(6), .hold_reports = maybe(6),
-                .lose = maybe(4), .torn = maybe(6), .replace = maybe(2), .members = maybe(20), .transfer = maybe(6), .log_start = maybe(10),
-                .campaign = maybe(6), .power = maybe(2), .flap = maybe(4), .depose = maybe(300), .swap = maybe(12), .rot = maybe(10),
-                .stale_change = maybe(200), .lost_ack = maybe(300), .resend = maybe(50)};
+                .lose = maybe(6), .torn = maybe(6), .replace = maybe(2), .members = maybe(20), .transfer = maybe(6), .log_start = maybe(10),
+                .campaign = maybe(6), .power = maybe(2), .flap = maybe(4), .depose = maybe(300), .swap = maybe(12), .rot = maybe(20),
+                .stale_change = maybe(200), .lost_ack = maybe(300), .resend = maybe(50), .strand = maybe(12)};
       if (random_.chance(1, 4)) rates_.crash = 20, rates_.restart = 250;  // who voted is back before the votes are counted
       if (random_.chance(1, 6)) rates_.members = rates_.stale_change = 300, rates_.isolate = 12;
       if (random_.chance(1, 6)) rates_.log_start = 60, rates_.isolate = std::max(rates_.isolate, 8U);
@@ -92,6 +93,7 @@ class Chaos {
     }
     if (draw(rates_.heal)) world_.heal();
     if (draw(rates_.swap)) begin_swap();
+    if (draw(rates_.strand)) strand();
     if (swap_at_ != Instant{} && world_.now() >= swap_at_) end_swap();
     for (int i = 0; i < world_.size(); ++i) {
       if (!world_.node(i).up || world_.replica(i).role() != Role::leader) continue;
@@ -116,6 +118,18 @@ class Chaos {
     }
     int leader = world_.leader();
     if (leader < 0) return;
+    // Who restarted at a snapshot leads soon, and hears what was sent before it.
+    for (int i = 0; i < world_.size(); ++i) {
+      LogPosition& start = starts_[i];
+      if (world_.node(i).up && world_.node(i).seen.start > start && i != leader && random_.chance(1, 3)) restarted_ = i;
+      start = std::max(start, world_.node(i).seen.start);
+    }
+    if (restarted_ == leader) {
+      if (random_.chance(1, 4)) resend();
+      if (random_.chance(1, 50)) restarted_ = -1;
+    } else if (restarted_ >= 0 && random_.chance(1, 10)) {
+      world_.transfer(leader, restarted_);
+    }
     if (draw(rates_.transfer)) world_.transfer(leader, any());
     if (draw(rates_.log_start)) {
       LogPosition commit = world_.replica(leader).commit();
@@ -146,21 +160,27 @@ class Chaos {
       // The last durable frames rot so that they look like a torn tail; how far they reached can still be read.
       std::size_t from = n.disk.entries.size() - 1 - random_.below(std::min<std::size_t>(n.disk.entries.size(), 3));
       LogEnd floor{n.disk.last_term(), n.disk.end()};
-      if (n.disk.entries[from].begin >= members_known_from(i)) world_.lose_tail(i, n.disk.entries[from].begin, Suspicion::cut, floor);
+      world_.lose_tail(i, n.disk.entries[from].begin, Suspicion::cut, floor);
     } else if (draw(rates_.lose * 30) && others_whole(i) && world_.size() > 1 && n.disk.entries.size() > 1) {
       std::size_t from = random_.below(n.disk.entries.size());
+      // Often with the newest membership.
+      auto members = std::ranges::find_if(n.disk.entries.rbegin(), n.disk.entries.rend(), [](const Entry& e) { return e.is_mark && e.mark.kind == MarkKind::members; });
+      if (members != n.disk.entries.rend() && random_.chance(1, 2)) from = static_cast<std::size_t>(members.base() - n.disk.entries.begin()) - 1;
       LogPosition to = n.disk.entries[from].begin;
-      if (to >= members_known_from(i) && is_voter_somewhere(i)) world_.lose_tail(i, to, Suspicion::lost);
+      if (is_voter_somewhere(i)) world_.lose_tail(i, to, Suspicion::lost);
     }
   }
 
-  /// A loss that takes a membership with it is left out: docs/testing.md, "What is known to fail".
-  LogPosition members_known_from(int i) {
-    LogPosition from = world_.node(i).disk.start;
-    for (const Entry& entry : world_.node(i).disk.entries) {
-      if (entry.is_mark && entry.mark.kind == MarkKind::members) from = entry.end;
+  /// A leader that nobody hears any more takes a few batches; its successor takes others in the same places.
+  void strand() {
+    int leader = world_.leader();
+    if (leader < 0 || world_.size() < 2) return;
+    world_.isolate(leader);
+    std::uint64_t batches = 1 + random_.below(4);
+    for (std::uint64_t i = 0; i < batches; ++i) {
+      auto p = static_cast<std::size_t>(random_.below(producers_.size()));
+      static_cast<void>(world_.produce_as(leader, static_cast<int>(p), producers_[p].sequence, static_cast<int>(1 + random_.below(3))));
     }
-    return from;
   }
 
   /// A moving partition: the leader with one follower, without the others; a while later that follower with the others, without the leader.
@@ -232,20 +252,25 @@ class Chaos {
         producer.sent.reset();
         continue;
       }
-      // What was sent long ago arrives once more.
-      if (producer.sequence > 0 && draw(rates_.resend) && world_.leader() >= 0) {
-        int back = static_cast<int>(random_.below(static_cast<std::uint64_t>(std::min(producer.sequence, 4)))) + 1;
-        static_cast<void>(world_.produce_as(world_.leader(), static_cast<int>(p), producer.sequence - back));
-      }
+      if (draw(rates_.resend)) resend(p);
       if (producer.sent && world_.now() < producer.retry_at) continue;
       if (!random_.chance(1, 2)) continue;
       // Sometimes to a node that only thinks that it leads.
       int to = random_.chance(9, 10) ? world_.leader() : any();
       if (to < 0 || !world_.node(to).up || world_.node(to).paused) continue;
-      producer.sent = world_.produce_as(to, static_cast<int>(p), producer.sequence, static_cast<int>(1 + random_.below(3)));
+      producer.sent = world_.produce_as(to, static_cast<int>(p), producer.sequence, static_cast<int>(1 + random_.below(random_.chance(1, 4) ? 12 : 3)));
       producer.retry_at = world_.now() + 100ms + std::chrono::milliseconds{random_.below(400)};
     }
   }
+
+  /// What was sent long ago arrives once more.
+  void resend(std::size_t p) {
+    int sequence = producers_[p].sequence;
+    if (sequence == 0 || world_.leader() < 0) return;
+    int back = static_cast<int>(random_.below(static_cast<std::uint64_t>(std::min(sequence, 4)))) + 1;
+    static_cast<void>(world_.produce_as(world_.leader(), static_cast<int>(p), sequence - back));
+  }
+  void resend() { resend(random_.below(producers_.size())); }
 
   void finish() {
     if (!world_.violation().empty()) return;
@@ -295,6 +320,8 @@ class Chaos {
   Cluster world_;
   std::vector<Producer> producers_{};
   int steps_ = 0;
+  std::map<int, LogPosition> starts_{};
+  int restarted_ = -1;
   bool directory_gone_ = false;
   Instant swap_at_{};
   int swap_leader_ = 0;

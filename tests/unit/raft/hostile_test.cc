@@ -61,7 +61,7 @@ class Liar {
       case 0: return VoteRequest{header(), term(), {term(), position()}, random_.chance(1, 2), random_.chance(1, 4)};
       case 1: return VoteReply{header(), term(), random_.chance(1, 2), random_.chance(3, 4)};
       case 2: return ReportRequest{header(), random_.below(3)};
-      case 3: return ReportReply{header(), random_.below(3), {term(), position()}};
+      case 3: return ReportReply{header(), random_.below(3), {term(), position()}, members(), position(), random_.chance(1, 2)};
       case 4:
         return AppendReply{header(), random_.below(4), static_cast<AppendAnswer>(random_.below(3)), position(), position(), position(), {term(), position()},
                            random_.below(9)};
