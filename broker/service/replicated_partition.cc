@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/log.h"
+#include "base/planted.h"
 #include "service/members_codec.h"
 #include "service/replication.h"
 
@@ -202,6 +203,7 @@ Task<void> ReplicatedPartition::carry_out_slowly(std::vector<raft::Action> rest,
     } else if (const auto* install = std::get_if<raft::InstallSnapshot>(&action)) {
       ++shard_.counters.snapshots_installed;
       const raft::Snapshot& place = install->snapshot;
+      if (planted(PlantedBug::raft_snapshot_without_producers)) cargo.producers = log::ProducerState{}.snapshot();
       auto done = co_await log_->install({.position = place.position, .term = place.position_term, .members = encode_members(place.members)},
                                          place.log_start, std::move(cargo.producers));
       if (!done) fail_here("a snapshot", done.error());
@@ -285,6 +287,7 @@ Task<Result<void>> ReplicatedPartition::advance_log_start(Offset start) {
   std::shared_ptr<ReplicatedPartition> self = shared_from_this();
   bool asked = false;
   while (replica_->log_start() < start) {
+    if (shard_.stopping() && !alone()) co_return fail(Errc::closed, "the broker stops");
     TAILRACE_CO_TRY_VOID(log_->usable());
     TAILRACE_CO_TRY_VOID(lead());
     if (!asked && replica_->serving()) {
@@ -320,6 +323,7 @@ Task<Result<void>> ReplicatedPartition::confirm_leadership() {
   handle([&](Actions& out) { round = replica_->confirm_leadership(out); });
   if (!round) co_return std::unexpected(not_leader());
   while (confirmed_round_ < *round || replica_->term() != term) {
+    if (shard_.stopping() && !alone()) co_return fail(Errc::closed, "the broker stops");
     if (failed_ || closed_ || replica_->term() != term || replica_->role() != raft::Role::leader) co_return std::unexpected(not_leader());
     TAILRACE_CO_TRY_VOID(log_->usable());
     co_await log_->advanced().wait();

@@ -55,6 +55,8 @@ class Replication {
   /// Ticks and heartbeats until stop().
   [[nodiscard]] Task<void> clock_task();
   void stop();
+  /// Whoever waits for other brokers gives up.
+  [[nodiscard]] bool stopping() const { return stopping_; }
 
   /// The actions of the event at hand; one list for all partitions of the shard, so that its memory is allocated once.
   class Turn {

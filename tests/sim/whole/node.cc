@@ -72,7 +72,8 @@ void Node::kill() {
 }
 
 void Node::stop() {
-  if (serving()) (void)machine_->loop.run(broker_->stop(machine_->loop.now() + 10s));
+  bool ended = !serving() || machine_->loop.run(broker_->stop(machine_->loop.now() + 10s)).has_value();
+  if (!ended) stuck_ = fmt::format("node {}: a stop does not end", index_);
   image_ = machine_->disk.kill();
   unwind();
 }
