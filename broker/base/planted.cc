@@ -68,7 +68,6 @@ constexpr std::array<Known, static_cast<std::size_t>(PlantedBug::count_)> kKnown
     {"raft_report_whole_log", "matching"},
     {"raft_matched_survives_term", "matching"},
     {"raft_old_reply_counts", "commit"},
-    {"raft_tentative_counts", "matching"},
     {"raft_ignore_rejection", "progress"},
     {"raft_window_never_frees", "progress"},
     {"raft_lost_run_not_sent_again", "progress"},

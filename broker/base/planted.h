@@ -63,7 +63,6 @@ enum class PlantedBug {
   raft_report_whole_log,          // a follower reports its whole log as equal to the leader's
   raft_matched_survives_term,     // what agreed with an earlier leader counts as agreeing with this one
   raft_old_reply_counts,          // an answer given in an older term counts in this one
-  raft_tentative_counts,          // a place inside an entry counts as a match
   raft_ignore_rejection,          // a leader asks at the same place for ever
   raft_window_never_frees,        // bytes in flight are never given back
   raft_lost_run_not_sent_again,   // a run that was lost is not noticed

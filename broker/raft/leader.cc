@@ -177,7 +177,6 @@ void Replica::dispatch(const AppendReply& m, Instant now, Actions& out) {
       matched(*member, m.match, m.received, now, out);
       break;
     case AppendAnswer::tentative:
-      if (planted(PlantedBug::raft_tentative_counts)) matched(*member, m.previous, m.previous, now, out);
       if (member->state == ProgressState::probe && !member->boundary && m.previous == member->next) {
         // The owner's read finds the batch that begins at or before it.
         member->boundary = true;
