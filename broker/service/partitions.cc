@@ -55,8 +55,16 @@ Task<void> ShardCore::open_all() {
 }
 
 void ShardCore::receive(PeerMessage message) {
+  if (stopping) return;
+  if (!std::holds_alternative<raft::Message>(message.body)) {
+    auto find = [this](const PartitionId& id) -> ReplicatedPartition* {
+      auto slot = slots.find(id);
+      return slot == slots.end() || slot->second->removing ? nullptr : slot->second->replicated.get();
+    };
+    return replication->receive_heartbeats(message, find);
+  }
   auto at = slots.find(message.partition);
-  if (stopping || at == slots.end() || at->second->removing || !at->second->replicated) return;
+  if (at == slots.end() || at->second->removing || !at->second->replicated) return;
   at->second->replicated->receive(std::move(message));
 }
 

@@ -3,7 +3,7 @@
 /// or the simulator's) stands behind `Peers`; a broker alone has none.
 ///
 /// Trust    whatever arrives is checked before a replica or a log sees it; a message may be lost, delayed, doubled and overtaken.
-/// Bounds   an Append carries at most raft::ReplicaOptions::run_bytes_max of batches, or one larger batch.
+/// Bounds   heartbeats of kGroupsPerMessage partitions; an Append carries at most raft::ReplicaOptions::run_bytes_max of batches, or one larger batch.
 /// Spec     docs/replication.md, "Messages".
 #include <cstddef>
 #include <cstdint>
@@ -24,12 +24,24 @@ struct CarriedBatch {
   WallTime append_time{};
 };
 
-struct PeerMessage {
+inline constexpr std::size_t kGroupsPerMessage = 4'096;
+
+/// Heartbeats are coalesced (R10): one message for each pair of a shard and a directory elsewhere, whatever leads there.
+struct GroupFact {
   PartitionId partition{};
+  raft::HeartbeatFact fact{};
+};
+struct GroupReply {
+  PartitionId partition{};
+  raft::HeartbeatReply reply{};
+};
+
+struct PeerMessage {
+  PartitionId partition{};        // of a Message; heartbeats name their own
   raft::ReplicaId from{};
   raft::ReplicaId to{};
   std::uint64_t incarnation = 0;  // of the sender's directory
-  std::variant<raft::Message, raft::HeartbeatFact, raft::HeartbeatReply> body{};
+  std::variant<raft::Message, std::vector<GroupFact>, std::vector<GroupReply>> body{};
   std::vector<CarriedBatch> batches{};     // of an Append
   std::vector<std::byte> producers{};      // of a Snapshot: the derived state at its place
 };
@@ -38,7 +50,8 @@ struct PeerMessage {
 class Peers {
  public:
   virtual ~Peers() = default;
-  /// Best effort: what cannot be sent now is dropped. Goes to the shard of `message.to.node` that owns the partition there.
+  /// Best effort: what cannot be sent now is dropped. Goes to the shard of `message.to.node` that owns the partition there; heartbeats to all
+  /// of its shards, each of which takes what it owns.
   virtual void send(PeerMessage message) = 0;
 };
 

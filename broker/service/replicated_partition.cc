@@ -379,24 +379,29 @@ bool ReplicatedPartition::take_batches(const raft::Append& append, Cargo& cargo,
 }
 
 void ReplicatedPartition::receive(PeerMessage message) {
-  if (!may_handle() || message.to != shard_.self() || message.from == shard_.self()) return;
+  auto* said = std::get_if<raft::Message>(&message.body);
+  if (!said || !may_handle() || message.to != shard_.self() || message.from == shard_.self()) return;
   Instant now = shard_.runtime().clock.now();
-  if (const auto* fact = std::get_if<raft::HeartbeatFact>(&message.body)) {
-    std::optional<raft::HeartbeatReply> reply;
-    handle([&](Actions& out) { reply = replica_->receive(message.from, *fact, now, out); });
-    if (reply) shard_.send({.partition = log_->id(), .from = shard_.self(), .to = message.from, .incarnation = shard_.incarnation(), .body = *reply});
-  } else if (const auto* reply = std::get_if<raft::HeartbeatReply>(&message.body)) {
-    handle([&](Actions& out) { replica_->receive(message.from, message.incarnation, *reply, now, out); });
-  } else if (const auto* said = std::get_if<raft::Message>(&message.body)) {
-    Cargo cargo{.batches = std::move(message.batches), .headers = {}, .producers = std::move(message.producers)};
-    // Where the log would begin behind its start, records are missing that nobody deleted.
-    if (const auto* snapshot = std::get_if<raft::Snapshot>(said); snapshot && snapshot->log_start < snapshot->position.offset) return;
-    const auto* append = std::get_if<raft::Append>(said);
-    if (!append) return handle([&](Actions& out) { replica_->receive(*said, now, out); }, std::move(cargo));
-    std::vector<raft::BatchRef> refs;
-    if (!take_batches(*append, cargo, refs)) return;
-    handle([&](Actions& out) { replica_->receive(raft::ReceivedAppend{*append, refs}, now, out); }, std::move(cargo));
-  }
+  Cargo cargo{.batches = std::move(message.batches), .headers = {}, .producers = std::move(message.producers)};
+  // Where the log would begin behind its start, records are missing that nobody deleted.
+  if (const auto* snapshot = std::get_if<raft::Snapshot>(said); snapshot && snapshot->log_start < snapshot->position.offset) return;
+  const auto* append = std::get_if<raft::Append>(said);
+  if (!append) return handle([&](Actions& out) { replica_->receive(*said, now, out); }, std::move(cargo));
+  std::vector<raft::BatchRef> refs;
+  if (!take_batches(*append, cargo, refs)) return;
+  handle([&](Actions& out) { replica_->receive(raft::ReceivedAppend{*append, refs}, now, out); }, std::move(cargo));
+}
+
+std::optional<raft::HeartbeatReply> ReplicatedPartition::heard(const raft::ReplicaId& from, const raft::HeartbeatFact& fact) {
+  std::optional<raft::HeartbeatReply> reply;
+  if (!may_handle()) return reply;
+  handle([&](Actions& out) { reply = replica_->receive(from, fact, shard_.runtime().clock.now(), out); });
+  return reply;
+}
+
+void ReplicatedPartition::answered(const raft::ReplicaId& from, std::uint64_t incarnation, const raft::HeartbeatReply& reply) {
+  if (!may_handle()) return;
+  handle([&](Actions& out) { replica_->receive(from, incarnation, reply, shard_.runtime().clock.now(), out); });
 }
 
 void ReplicatedPartition::tick(Instant now) {
@@ -404,15 +409,11 @@ void ReplicatedPartition::tick(Instant now) {
   handle([&](Actions& out) { replica_->tick(now, out); });
 }
 
-void ReplicatedPartition::heartbeat(Instant now) {
-  if (!may_handle() || replica_->role() != raft::Role::leader) return;
+std::optional<raft::HeartbeatFact> ReplicatedPartition::heartbeat(Instant now) {
   std::optional<raft::HeartbeatFact> fact;
+  if (!may_handle() || replica_->role() != raft::Role::leader) return fact;
   handle([&](Actions& out) { fact = replica_->heartbeat(0, now, out); });
-  if (!fact) return;
-  for (const raft::Progress& member : replica_->progress()) {
-    shard_.send({.partition = log_->id(), .from = shard_.self(), .to = member.id, .incarnation = shard_.incarnation(), .body = *fact});
-  }
-  if (now < snapshot_retry_) return;
+  if (!fact || now < snapshot_retry_) return fact;
   // A transfer that brought no answer is begun anew.
   snapshot_retry_ = now + kSnapshotRetry;
   std::vector<raft::ReplicaId> waiting;
@@ -420,6 +421,7 @@ void ReplicatedPartition::heartbeat(Instant now) {
     if (member.state == raft::ProgressState::snapshot) waiting.push_back(member.id);
   }
   for (const raft::ReplicaId& member : waiting) replica_->snapshot_failed(member);
+  return fact;
 }
 
 Task<void> ReplicatedPartition::read_entries(raft::ReadEntries asked) {

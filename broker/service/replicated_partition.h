@@ -67,7 +67,10 @@ class ReplicatedPartition final : public std::enable_shared_from_this<Replicated
   // The shard's side (replication.h).
   void receive(PeerMessage message);
   void tick(Instant now);
-  void heartbeat(Instant now);
+  /// What its members are told in this interval; none: it does not lead.
+  [[nodiscard]] std::optional<raft::HeartbeatFact> heartbeat(Instant now);
+  [[nodiscard]] std::optional<raft::HeartbeatReply> heard(const raft::ReplicaId& from, const raft::HeartbeatFact& fact);
+  void answered(const raft::ReplicaId& from, std::uint64_t incarnation, const raft::HeartbeatReply& reply);
   /// Sends what was appended in this turn.
   void replicate();
   /// Whoever waits is answered; nothing more is done here. Before the log goes.

@@ -1,6 +1,7 @@
 #include "service/replication.h"
 
 #include <algorithm>
+#include <map>
 #include <utility>
 
 #include "io/wait.h"
@@ -58,8 +59,29 @@ Task<void> Replication::clock_task() {
       std::shared_ptr<ReplicatedPartition> partition = timed_[i].lock();
       if (!partition) continue;
       partition->tick(now);
-      if (heartbeat) partition->heartbeat(now);
     }
+    if (heartbeat) send_heartbeats(now);
+  }
+}
+
+/// One message for each directory that is a member of anything led here.
+void Replication::send_heartbeats(Instant now) {
+  std::map<raft::ReplicaId, std::vector<GroupFact>> batches;
+  auto flush = [&](const raft::ReplicaId& to, std::vector<GroupFact>& facts) {
+    send({.partition = {}, .from = self_, .to = to, .incarnation = incarnation_, .body = std::exchange(facts, {})});
+  };
+  for (std::size_t i = 0; i < timed_.size(); ++i) {
+    std::shared_ptr<ReplicatedPartition> partition = timed_[i].lock();
+    auto fact = partition ? partition->heartbeat(now) : std::nullopt;
+    if (!fact) continue;
+    for (const raft::Progress& member : partition->replica().progress()) {
+      std::vector<GroupFact>& facts = batches[member.id];
+      facts.push_back({partition->log()->id(), *fact});
+      if (facts.size() == kGroupsPerMessage) flush(member.id, facts);
+    }
+  }
+  for (auto& [to, facts] : batches) {
+    if (!facts.empty()) flush(to, facts);
   }
 }
 

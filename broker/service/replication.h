@@ -6,6 +6,8 @@
 #include <cstdint>
 #include <memory>
 #include <unordered_map>
+#include <utility>
+#include <variant>
 #include <vector>
 
 #include "base/notifier.h"
@@ -49,6 +51,9 @@ class Replication {
   /// Sends what it appended once this turn of the loop is over.
   void replicate_soon(const std::shared_ptr<ReplicatedPartition>& partition);
   void send(PeerMessage message);
+  /// Heartbeats of another broker's shard, for the partitions that `find` knows here.
+  template <class Find>
+  void receive_heartbeats(const PeerMessage& message, Find find);
 
   ReplicationCounters counters{};
 
@@ -77,6 +82,7 @@ class Replication {
     Replication* shard = nullptr;
   };
   void send_appended();
+  void send_heartbeats(Instant now);
 
   ReplicationOptions options_;
   raft::ReplicaId self_;
@@ -92,5 +98,24 @@ class Replication {
   std::vector<std::weak_ptr<ReplicatedPartition>> timed_{};    // in the order of their opening
   std::vector<std::shared_ptr<ReplicatedPartition>> appended_{};
 };
+
+template <class Find>
+void Replication::receive_heartbeats(const PeerMessage& message, Find find) {
+  if (message.to != self_ || message.from == self_) return;
+  if (const auto* replies = std::get_if<std::vector<GroupReply>>(&message.body)) {
+    for (const GroupReply& reply : *replies) {
+      if (auto* partition = find(reply.partition)) partition->answered(message.from, message.incarnation, reply.reply);
+    }
+  } else if (const auto* facts = std::get_if<std::vector<GroupFact>>(&message.body)) {
+    std::vector<GroupReply> replies;
+    for (const GroupFact& fact : *facts) {
+      auto* partition = find(fact.partition);
+      if (!partition) continue;
+      if (auto reply = partition->heard(message.from, fact.fact)) replies.push_back({fact.partition, *reply});
+    }
+    if (replies.empty()) return;
+    send({.partition = {}, .from = self_, .to = message.from, .incarnation = incarnation_, .body = std::move(replies)});
+  }
+}
 
 }  // namespace tailrace::broker::service

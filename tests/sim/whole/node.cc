@@ -111,6 +111,10 @@ void Node::send(service::PeerMessage message) {
 
 void Node::receive(service::PeerMessage message) {
   if (!serving()) return;
+  if (!std::holds_alternative<raft::Message>(message.body)) {
+    for (std::uint32_t shard = 0; shard < options_.shards; ++shard) service(shard).receive(message);
+    return;
+  }
   service::ShardService& home = service(service().home(message.partition).value());
   home.receive(std::move(message));
 }

@@ -414,7 +414,10 @@ class World {
   }
   [[nodiscard]] bool members_settled() {
     for (std::int32_t p = 0; p < plan_.partitions; ++p) {
-      if (!leader_of(p) || next_change(p)) return false;
+      Node* leader = leader_of(p);
+      if (!leader || next_change(p)) return false;
+      const raft::Replica& replica = leader->replica(partition(p))->replica();
+      if (replica.log().members_pending(replica.commit())) return false;  // it may be rolled back
     }
     return std::ranges::all_of(nodes_, [&](const auto& n) { return n->serving(); });
   }
@@ -546,6 +549,8 @@ class World {
           out += fmt::format("; node {}: term {}, {}, log {} to {}, commit {}, flushed {}, suspicion {}{}{}", node->index(), replica.term().value(), raft::name_of(replica.role()),
                              text(replica.log().start()), text(replica.log().end()), text(replica.commit()), text(replica.flushed()),
                              static_cast<int>(replica.hard_state().suspicion), other->failed() ? ", failed" : "", other->busy() ? ", busy" : "");
+          for (const raft::Member& member : replica.members().members()) out += fmt::format(" {}{}{}", member.id.node.value() - 1, member.voter ? "" : "?", is_current(member.id) ? "" : "x");
+          out += fmt::format(" last term {}", replica.log().last_term().value());
         }
         return out;
       }
