@@ -148,11 +148,11 @@ TEST(Producer, LearnsTheOriginalOffsetOfADuplicate) {
 
 // A broker restart under load: connections refused for a while, then everything goes on by itself.
 TEST(Producer, OutlivesARestartOfTheBroker) {
+  std::atomic<int> failed = 0;  // outlives the client: the last callbacks may run after flush() answered
   FakeBroker broker;
   broker.create_topic("orders", 1);
   auto client = client_of(broker);
   auto producer = producer_of(client, {.batch_bytes = 512});
-  std::atomic<int> failed = 0;
   std::jthread sender([&] {
     for (int i = 0; i < 3000; ++i) {
       producer.send(record_of(std::to_string(i))).then([&](Result<Receipt> r) { failed += !r; });
