@@ -228,7 +228,9 @@ before=$(resident)
 sleep 2
 after=$(resident)
 same "memory stands still" yes "$([ "${after:-0}" -gt 0 ] && [ $((after - before)) -lt 20000 ] && echo yes || echo "$before -> $after KiB")"
-kill -INT $publisher; sleep 0.3; kill -INT $publisher
+kill -INT $publisher
+# A second one that comes before the first was delivered is the same signal still: on a busy machine it takes more than one.
+for _ in $(seq 30); do sleep 0.3; kill -INT $publisher 2>/dev/null || break; done
 wait $publisher
 same "Ctrl-C twice leaves at once" 130 $?
 kill -CONT "$broker"
