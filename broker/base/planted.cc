@@ -26,6 +26,8 @@ constexpr std::array<Known, static_cast<std::size_t>(PlantedBug::count_)> kKnown
     {"directory_not_synced", "log"},
     {"cut_despite_proof", "log"},
     {"forget_dedup_window", "log"},
+    {"reuse_buffer_early", "log"},
+    {"late_segment_write", "log"},
     {"decoder_length", "decoder"},
     {"raft_send_before_hard_state", "durability"},
     {"raft_vote_twice", "vote"},

@@ -20,6 +20,8 @@ enum class PlantedBug {
   directory_not_synced,           // new segment files without a directory sync
   cut_despite_proof,              // a bad frame is cut although a later frame proves it was durable
   forget_dedup_window,            // producer state is not restored
+  reuse_buffer_early,             // a commit's buffer is given out again before its write has completed
+  late_segment_write,             // segment writes are not waited for: one may land over what a truncation made place for
   decoder_length,                 // decoders trust a length field (for the fuzz targets)
   // Replication.
   raft_send_before_hard_state,    // messages leave before the term and vote they depend on are durable

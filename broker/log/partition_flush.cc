@@ -16,6 +16,18 @@ constexpr std::uint64_t kAllocateMax = 32 * limits::kMiB;
 constexpr std::uint32_t kCopyForwardMax = 32 * limits::kKiB;  // of a busy partition's end; less than a block when it is quiet
 constexpr int kSettleRounds = 8;
 
+/// Planted: nobody knows when it lands.
+void write_unawaited(std::shared_ptr<io::File> file, Bytes bytes, std::uint64_t position) {
+  struct Write : io::Operation {
+    std::shared_ptr<io::File> file;
+    Buffer bytes;
+  };
+  auto* write = new Write{{}, std::move(file), Buffer::allocate(bytes.size(), io::kDirectAlignment)};
+  std::memcpy(write->bytes.data(), bytes.data(), bytes.size());
+  write->complete = [](io::Operation* op) noexcept { delete static_cast<Write*>(op); };
+  write->file->write(*write, write->bytes.bytes(), position, io::Durable::no);
+}
+
 }  // namespace
 
 Task<Result<void>> PartitionLog::flush(FlushMode mode) {
@@ -140,7 +152,11 @@ Task<Result<void>> PartitionLog::write_segment(OpenSegment& s, std::uint32_t tar
       break;
     }
     Bytes part{buffer.data(), padded};
-    result = co_await io::write_all(**file, part, from, io::Durable::no);
+    if (planted(PlantedBug::late_segment_write)) {
+      write_unawaited(*file, part, from);
+    } else {
+      result = co_await io::write_all(**file, part, from, io::Durable::no);
+    }
     if (!result) break;
     s.written = to;
     ++shard_.stats.segment_writes;

@@ -145,7 +145,7 @@ void WalWriter::take_room(Commit& commit, std::size_t bytes) {
 void WalWriter::give_room(Commit& commit) {
   --staged_;
   staged_bytes_ -= commit.room.size();
-  if (!commit.own) slots_.push_back(commit.room.data());
+  if (!commit.own && !planted(PlantedBug::reuse_buffer_early)) slots_.push_back(commit.room.data());
   commit.own = {};
   commit.room = {};
 }
@@ -232,6 +232,7 @@ void WalWriter::submit(Commit& commit) {
   stats_.commits_in_flight = in_flight_;
   stats_.commit_bytes += commit.length;
   write_rest(commit);
+  if (planted(PlantedBug::reuse_buffer_early) && !commit.own) slots_.push_back(commit.room.data());
   if (planted(PlantedBug::ack_before_completion)) {
     durable_ = std::max(durable_, commit.last_sequence);
     for (Listener* listener : commit.listeners) listener->frames_durable(durable_);

@@ -223,6 +223,32 @@ Violations late_write(std::uint64_t seed) {
   return scene.finish();
 }
 
+Violations late_write_over_new_bytes(std::uint64_t seed) {
+  Scene scene{seed, {.wal_files = 2, .segment_bytes_max = 256 * limits::kKiB}};
+  scene.create(3);
+  scene.append(kSecond, 6, {.records = 1, .value_bytes = 1'500});
+  scene.recycle(kFiller, 3);  // these are in the segment
+  if (!scene.running()) return scene.finish();
+  // One write of what follows is slow; the partition is cut inside it and goes on.
+  auto& stall = scene.life().disk().inject({.op = sim::DiskOp::write, .path_part = "/1/", .effect = sim::Fault::Effect::stall, .stall = 20s});
+  scene.append(kSecond, 4, {.records = 1, .value_bytes = 1'500});
+  for (int i = 0; i < 400 && stall.struck == 0 && !scene.failed(); ++i) scene.append(kFiller, {.records = 1, .value_bytes = 3'000});
+  if (stall.struck == 0) scene.violation("the scene did not come about: no segment write was in flight");
+  if (scene.failed()) return scene.finish();
+  scene.life().truncate_later(kSecond, Offset{8});
+  scene.life().loop().run_for(100ms);
+  if (!scene.life().settle()) scene.violation("a truncation behind a slow write hangs");
+  scene.life().hard_state_later(kSecond, LeaderEpoch{5}, NodeId{1});
+  (void)scene.life().settle();
+  scene.append(kSecond, 6, {.records = 1, .value_bytes = 1'400});
+  scene.recycle(kFiller, 3);
+  scene.life().loop().run_for(30s);
+  scene.recycle(kFiller, 3);  // nobody has the new records any more but the segment
+  judge_now(scene, "after the late write");
+  if (!scene.failed()) scene.restart(scene.life().stop());
+  return scene.finish();
+}
+
 Violations moved_while_truncating(std::uint64_t seed) {
   Violations out;
   // Cut in memory, and cut in a segment that has left it: the second takes more steps.

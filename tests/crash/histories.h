@@ -21,6 +21,8 @@ using Violations = std::vector<std::string>;
 [[nodiscard]] Violations old_truncation_replayed(std::uint64_t seed);
 /// 6. A segment write is in flight, the partition truncates and appends under a new term, the late write lands.
 [[nodiscard]] Violations late_write(std::uint64_t seed);
+/// 6d. The same where the bytes under the late write belong to records that are nowhere else any more when it lands.
+[[nodiscard]] Violations late_write_over_new_bytes(std::uint64_t seed);
 /// 6c. The log start and the vote are moved at every moment of a truncation.
 [[nodiscard]] Violations moved_while_truncating(std::uint64_t seed);
 /// 6b. A quick restart while an earlier process's writes are still queued.

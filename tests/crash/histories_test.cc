@@ -35,6 +35,7 @@ TEST(History, H05_AnOldTruncationDoesNotCutTwice) { expect_none(old_truncation_r
 // Truncation drains the writes of the partition first.
 TEST(History, H06_ALateWriteDoesNotLandOverAnewTerm) { expect_none(late_write); }
 TEST(History, H06_ATruncationAndAMoveOfTheStartOrTheVoteDoNotCross) { expect_none(moved_while_truncating); }
+TEST(History, H06_ALateWriteDoesNotLandOverNewBytes) { expect_none(late_write_over_new_bytes); }
 TEST(History, H06_AQuickRestartIsKeptOutUntilTheLastLifesWritesLanded) { expect_none(late_write_after_restart); }
 // The salt: no bytes of a user ever parse as a frame.
 TEST(History, H07_AFrameInsideAPayloadIsNoFrame) { expect_none(frame_inside_a_payload); }

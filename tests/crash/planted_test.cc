@@ -50,7 +50,9 @@ INSTANTIATE_TEST_SUITE_P(All, Planted,
                                          Case{PlantedBug::remainder_not_copied, {padded_tail_torn}},
                                          Case{PlantedBug::directory_not_synced, {segment_names_lost}},
                                          Case{PlantedBug::cut_despite_proof, {rot_at_the_end_of_a_file}},
-                                         Case{PlantedBug::forget_dedup_window, {retries_after_a_crash}}),
+                                         Case{PlantedBug::forget_dedup_window, {retries_after_a_crash}},
+                                         Case{PlantedBug::reuse_buffer_early, {pipelined_commits}},
+                                         Case{PlantedBug::late_segment_write, {late_write_over_new_bytes}}),
                          [](const auto& info) { return std::string{name_of(info.param.bug)}; });
 
 }  // namespace

@@ -289,6 +289,7 @@ void SimDisk::finish(Active& active) {
   if (!dead_) {
     if (!owned->from.empty() && !std::ranges::equal(owned->copy, owned->from)) {
       violations_.push_back(fmt::format("the buffer of a write to {} at {} changed while it was in flight", owned->path, owned->position));
+      owned->copy.assign(owned->from.begin(), owned->from.end());  // a device may read them as late as this
     }
     // A direct read at or past the end answers 0 before its alignment is looked at, as iomap does.
     bool past_end = owned->kind == DiskOp::read && owned->refused == -EINVAL && owned->position >= owned->node->now.size();

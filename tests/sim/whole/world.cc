@@ -440,6 +440,7 @@ class World {
 
   void look() {
     for (auto& node : nodes_) {
+      if (node->up() && !node->machine().disk.violations().empty()) violate(fmt::format("node {}: {}", node->index(), node->machine().disk.violations().front()));
       for (std::int32_t p = 0; p < plan_.partitions && fine(); ++p) {
         service::ReplicatedPartition* replicated = node->replica(partition(p));
         if (replicated) look_at(*node, p, *replicated);
