@@ -98,7 +98,9 @@ class Partition {
   /// A committed log start: records below are deleted for readers from now on. Never goes back. drop_deleted() frees the disk.
   virtual void apply_log_start(Offset start) = 0;
   /// Drops the whole log and begins anew at `start`, with `producers` as they are there. One step: a crash leaves the old log or the new
-  /// beginning. Errors: corrupt (producers), too_large, io_error, closed.
+  /// beginning. Records below `log_start` are deleted; it is not below the beginning.
+  /// Errors: invalid_argument (it is), corrupt and newer_format (producers), too_large, io_error, closed. Then nothing has changed, or the
+  /// directory has failed.
   virtual Task<Result<void>> install(HistoryStart start, Offset log_start, std::vector<std::byte> producers) = 0;
   /// Removes what lies wholly below the log start, once that is durable here. Errors: io_error, closed.
   virtual Task<Result<void>> drop_deleted() = 0;

@@ -204,6 +204,7 @@ Task<Result<void>> PartitionLog::install(HistoryStart start, Offset log_start, s
   Call call{*this};
   if (shard_.failed()) co_return std::unexpected(shard_.failure());
   if (truncating_) co_return fail(Errc::not_leader, "a truncation is running");
+  if (log_start < start.position.offset) co_return fail(Errc::invalid_argument, "a beginning above the log start: records that nobody deleted");
   TAILRACE_CO_TRY_VOID(ProducerState{}.load(producers));
   std::size_t length = 12 + start.members.size() + producers.size();
   if (length > wal_payload_max(shard_.options.wal_file_bytes) || length > kFramePayloadMax) co_return fail(Errc::too_large, fmt::format("producer state of {} bytes", producers.size()));

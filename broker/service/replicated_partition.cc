@@ -383,8 +383,11 @@ void ReplicatedPartition::receive(PeerMessage message) {
   if (!said || !may_handle() || message.to != shard_.self() || message.from == shard_.self()) return;
   Instant now = shard_.runtime().clock.now();
   Cargo cargo{.batches = std::move(message.batches), .headers = {}, .producers = std::move(message.producers)};
-  // Where the log would begin behind its start, records are missing that nobody deleted.
-  if (const auto* snapshot = std::get_if<raft::Snapshot>(said); snapshot && snapshot->log_start < snapshot->position.offset) return;
+  if (const auto* snapshot = std::get_if<raft::Snapshot>(said)) {
+    // Where the log would begin behind its start, records are missing that nobody deleted.
+    bool usable = snapshot->log_start >= snapshot->position.offset && log::ProducerState{}.load(cargo.producers);
+    if (!usable) return log_warn("replica.snapshot", "{}: from node {}: it cannot be a log's beginning", name(), message.from.node.value());
+  }
   const auto* append = std::get_if<raft::Append>(said);
   if (!append) return handle([&](Actions& out) { replica_->receive(*said, now, out); }, std::move(cargo));
   std::vector<raft::BatchRef> refs;
