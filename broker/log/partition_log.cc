@@ -349,7 +349,9 @@ PartitionCheckpoint PartitionLog::checkpoint() const {
   c.number = number_;
   c.id = id_;
   c.hard = hard_;
-  c.log_start = log_start_;
+  // Both may be ahead of this disk: a quorum elsewhere has it. Where the entries in front of a log start are not durable here, the next start
+  // would take it for the log's end, inside a batch; its frame follows them.
+  c.log_start = std::min(log_start_, flushed_);
   c.commit = commit_;
   c.flushed_segment = s.base;
   c.flushed_position = s.synced;

@@ -115,7 +115,8 @@ std::optional<Append> Replica::entries_read(const EntriesRead& read, Instant, Ac
     out.add(SendSnapshot{member->id});
     return std::nullopt;
   }
-  if (read.status == ReadStatus::ok && read.begin < from.offset) {
+  // Where a member's log equals ours an entry of ours ends; one that claims otherwise is asked again, but not at once and for ever.
+  if (read.status == ReadStatus::ok && read.begin < from.offset && from > member->match) {
     // The place lies inside a batch of ours: its begin is a boundary, behind the marks that stand there.
     LogPosition begin{read.begin, 0};
     for (const Mark* at = log_.mark_from(begin); at && at < log_.marks().data() + log_.marks().size() && at->begin == begin; ++at) begin = at->end();
@@ -204,7 +205,10 @@ void Replica::matched(Progress& member, LogPosition match, LogPosition received,
       member.replicate(member.received);  // before the log's start: advance() offers a snapshot
       break;
     case ProgressState::replicate:
-      member.next = std::max(member.next, member.received);
+      if (member.received > member.next) {
+        member.next = member.received;
+        member.reading = false;  // what is being read begins in front of it
+      }
       break;
     case ProgressState::snapshot:
       if (match >= member.snapshot_at) member.replicate(member.received);

@@ -140,7 +140,8 @@ void Producer::take_answer() {
   service::Answer<service::ProduceReply> answer = std::move(pending_->call->answer);
   pending_->call.reset();
   if (!answer) {
-    if (!try_again(answer.error().code)) {
+    bool damaged = answer.error().code == Errc::corrupt && context_.rotten(node_);
+    if (!try_again(answer.error().code) && !damaged) {
       return context_.violate(fmt::format("producer {} of {} is refused: {} {}", process_, key_name(partition_), describe(answer.error().code).name, answer.error().detail));
     }
     node_ = next_node(context_);
@@ -186,6 +187,7 @@ void Reader::tick() {
 
 void Reader::take_answer() {
   std::int64_t begun = call_->begun.time_since_epoch().count();
+  int asked = call_->node;
   service::Answer<service::FetchReply> answer = std::move(call_->answer);
   call_.reset();
   if (!answer) {
@@ -204,7 +206,8 @@ void Reader::take_answer() {
       }
       return;
     }
-    if (!try_again(code)) context_.violate(fmt::format("a reader of {} is refused: {} {}", key_name(partition_), describe(code).name, answer.error().detail));
+    bool damaged = code == Errc::corrupt && context_.rotten(asked);
+    if (!try_again(code) && !damaged) context_.violate(fmt::format("a reader of {} is refused: {} {}", key_name(partition_), describe(code).name, answer.error().detail));
     return;
   }
   std::vector<history::History::Read> reads;

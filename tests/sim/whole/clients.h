@@ -19,6 +19,7 @@ struct ClientContext {
   std::function<Instant()> now;
   std::function<Node*(int node)> serving;  // null: it does not answer
   std::function<void(std::string)> violate;
+  std::function<bool(int node)> rotten;  // bits of its disk were flipped: it may say that data is damaged
   int nodes = 1;
   TopicId topic{};
   std::string topic_name;

@@ -69,6 +69,9 @@ class World {
   void die(int i, Death how);
   /// Another directory under the same node id; members are changed one after the other until it has taken the place of the old one.
   void replace(int i);
+  void begin_anew(int i);
+  void rot(int i);
+  void repair();
   void transfer();
   void advance_log_start();
 
@@ -80,6 +83,12 @@ class World {
   std::optional<raft::MembershipChange> next_change(std::int32_t p);
   [[nodiscard]] bool members_settled();
   void manage_members();
+
+  // a topic that comes and goes: topics.cc
+  void manage_topics();
+  void tell_of_passing(Node& node, bool to_delete);
+  void write_to_passing(Node& node);
+  void check_gone();
 
   // invariants: invariants.cc
   void look();
@@ -116,7 +125,15 @@ class World {
   std::vector<raft::ReplicaId> voters_{};  // of the beginning
   std::set<int> joined_{};                 // know the topic
   std::set<int> hosting_{};                // are being told of it
-  std::map<int, bool> image_of_{};
+  struct Passing {
+    TopicId id{};
+    std::vector<raft::ReplicaId> voters{};
+    Instant until{};
+    std::set<std::pair<int, std::uint64_t>> busy{};  // nodes in a life that are being told
+  };
+  std::optional<Passing> passing_{};
+  std::vector<TopicId> gone_{};            // deleted everywhere
+  int rotten_ = -1;                        // whose disk has flipped bits; one at a time
   std::array<unsigned, static_cast<std::size_t>(FaultClass::count_)> rates_{};
   std::vector<std::unique_ptr<Producer>> producers_{};
   std::vector<std::unique_ptr<Reader>> readers_{};

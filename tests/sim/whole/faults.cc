@@ -51,6 +51,8 @@ void World::draw_faults() {
   if (draw(FaultClass::transfer)) transfer();
   if (draw(FaultClass::log_start)) advance_log_start();
   if (draw(FaultClass::replace)) replace(any());
+  if (draw(FaultClass::rot)) rot(any());
+  if (rotten_ >= 0 && faults_.chance(1, 400)) repair();
 }
 
 void World::ease(Node& node) {
@@ -76,18 +78,49 @@ void World::die(int i, Death how) {
   }
   if (!n.stuck().empty()) violate(n.stuck());
   hosting_.erase(i);
-  image_of_[i] = true;
 }
 
 void World::replace(int i) {
-  if (count() < 3 || !members_settled()) return;
+  if (count() < 3 || rotten_ >= 0 || !members_settled()) return;
+  begin_anew(i);
+}
+
+void World::begin_anew(int i) {
   die(i, Death::kill);
   (void)node(i).take_image();
   DiskImage empty;
   empty.directories.insert("/data");
   joined_.erase(i);
+  hosting_.erase(i);
   boot(i, std::move(empty));
   ++out_.coverage.replaced;
+}
+
+/// Bits of one node's files flip while it is down: of its logs, its segments, its checkpoints. The others hold all that is committed, so
+/// nothing may be lost; what it reads itself may be answered with `corrupt`, and it may refuse to start.
+void World::rot(int i) {
+  if (count() < 3 || rotten_ >= 0 || !members_settled()) return;
+  die(i, faults_.chance(1, 2) ? Death::kill : Death::power_cut);
+  DiskImage image = node(i).take_image();
+  std::vector<std::string> paths;
+  for (std::string& path : image.paths()) {
+    if (image.file(path).size() > 0 && !path.ends_with(".toml")) paths.push_back(std::move(path));
+  }
+  for (std::uint64_t flips = 1 + disks_.below(3); flips > 0 && !paths.empty(); --flips) {
+    const std::string& path = paths[disks_.below(paths.size())];
+    // Files are mostly room for later; what is written stands in front.
+    std::uint64_t size = image.file(path).size();
+    std::uint64_t within = disks_.chance(1, 2) ? std::min<std::uint64_t>(size, 24 * limits::kKiB) : size;
+    image.flip_bit(path, disks_.below(within), static_cast<int>(disks_.below(8)));
+  }
+  rotten_ = i;
+  ++out_.coverage.rotten;
+  boot(i, std::move(image));
+}
+
+/// An operator gives the node another disk.
+void World::repair() {
+  begin_anew(std::exchange(rotten_, -1));
 }
 
 void World::transfer() {

@@ -26,6 +26,7 @@ void World::note_durable(Node& node, const PartitionId& of) {
 }
 
 void World::look_at_quorum(const Node& node, std::int32_t p, const raft::Replica& leading) {
+  if (rotten_ >= 0) return;  // what its disk had is not known
   if (!leading.serving() || leading.log().members_pending(leading.commit())) return;
   std::size_t voters = 0, have = 0;
   for (const raft::Member& member : leading.members().members()) {

@@ -13,6 +13,11 @@ void World::manage_nodes() {
     if (n.start_error()) {
       Errc code = n.start_error()->code;
       bool of_the_moment = code == Errc::io_error || code == Errc::storage_full;
+      if (!of_the_moment && i == rotten_) {
+        ++out_.coverage.rot_found;
+        repair();
+        continue;
+      }
       if (!of_the_moment) violate(fmt::format("node {} does not start: {} {}", i, describe(code).name, n.start_error()->detail));
       die(i, Death::kill);
       continue;

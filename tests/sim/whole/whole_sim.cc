@@ -130,14 +130,14 @@ void report(const Sum& sum, std::chrono::steady_clock::time_point began) {
   const Coverage& c = sum.coverage;
   fmt::print("{} seeds of whole nodes, {} runs: {} operations, {:.2f} virtual hours, {:.1f} s, {:.1f} runs/s, {:.0f} virtual seconds a second\n", sum.seeds, sum.runs,
              sum.operations, seconds / 3'600, real, static_cast<double>(sum.runs) / real, seconds * static_cast<double>(sum.runs) / static_cast<double>(sum.seeds) / real);
-  fmt::print("acknowledged {}, duplicates {}, polls {}, restarts {}, elections {}, truncations {}, snapshots {}, replaced {}, log starts {}, transfers {}, disk failures {}, quorums {}\n",
-             c.acknowledged, c.duplicates, c.polls, c.restarts, c.elections, c.truncations, c.snapshots, c.replaced, c.log_starts, c.transfers, c.disk_failures, c.quorums);
+  fmt::print("acknowledged {}, duplicates {}, polls {}, restarts {}, elections {}, truncations {}, snapshots {}, replaced {}, log starts {}, transfers {}, disk failures {}, quorums {}, rotten disks {} ({} refused to start), passing topics {}\n",
+             c.acknowledged, c.duplicates, c.polls, c.restarts, c.elections, c.truncations, c.snapshots, c.replaced, c.log_starts, c.transfers, c.disk_failures, c.quorums, c.rotten, c.rot_found, c.topics);
 }
 
 /// Every kind of event must have happened in a sweep of some size: what is never reached is not tested.
 bool reached(const Sum& sum) {
   const Coverage& c = sum.coverage;
-  bool all = c.acknowledged && c.duplicates && c.polls && c.restarts && c.elections && c.truncations && c.snapshots && c.replaced && c.log_starts && c.transfers && c.disk_failures && c.quorums;
+  bool all = c.acknowledged && c.duplicates && c.polls && c.restarts && c.elections && c.truncations && c.snapshots && c.replaced && c.log_starts && c.transfers && c.disk_failures && c.quorums && c.rotten && c.rot_found && c.topics;
   if (!all && sum.seeds >= 50) fmt::print("a kind of event was never reached\n");
   return all || sum.seeds < 50;
 }

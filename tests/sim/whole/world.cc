@@ -18,6 +18,7 @@ World::World(const Plan& plan)
     : plan_{plan}, topology_{stream(plan.seed, 1)}, faults_{stream(plan.seed, 2)}, disks_{stream(plan.seed, 3)},
       network_{plan.nodes, stream(plan.seed, 4), network_options()},
       clients_{.now = [this] { return now_; }, .serving = [this](int i) { return serving(i); }, .violate = [this](std::string what) { violate(std::move(what)); },
+               .rotten = [this](int i) { return rotten_ == i; },
                .nodes = plan.nodes, .topic = {}, .topic_name = std::string{kTopic}, .history = history_, .random = stream(plan.seed, 5)} {
   NodeOptions options = node_options();
   for (int i = 0; i < plan.nodes; ++i) {
@@ -41,6 +42,7 @@ Outcome World::outcome() {
     settle();
     drain();
     compare_replicas();
+    if (fine()) check_gone();
     judge();
   }
   out_.virtual_time = now_ - Instant{};
@@ -85,7 +87,7 @@ NodeOptions World::node_options() {
 void World::draw_rates() {
   rates_.fill(0);
   if (faults_.chance(1, 4)) return;  // none at all
-  constexpr std::array<unsigned, static_cast<std::size_t>(FaultClass::count_)> kRates{4, 4, 2, 4, 4, 6, 0, 3, 2, 2, 3, 5, 6, 1, 3, 0};
+  constexpr std::array<unsigned, static_cast<std::size_t>(FaultClass::count_)> kRates{4, 4, 2, 4, 4, 6, 0, 3, 2, 2, 3, 5, 6, 1, 3, 0, 2, 8};
   for (std::size_t i = 0; i < rates_.size(); ++i) {
     bool exists = faults_.chance(1, 2);
     if (exists && may(static_cast<FaultClass>(i))) rates_[i] = kRates[i];
@@ -122,7 +124,6 @@ bool World::set_up() {
 
 void World::boot(int i, DiskImage image) {
   node(i).boot(std::move(image), disks_.next(), now_);
-  image_of_[i] = false;
   if (now_ > Instant{}) ++out_.coverage.restarts;
 }
 
@@ -186,13 +187,14 @@ void World::step(bool more) {
   for (auto& surveyor : surveyors_) surveyor->tick();
   manage_nodes();
   manage_members();
+  manage_topics();
   run_to(now_ + kTick);
   look();
 }
 
 std::string_view name_of(FaultClass fault) {
   constexpr std::array<std::string_view, static_cast<std::size_t>(FaultClass::count_)> kNames{
-      "kill", "power_cut", "stop", "pause", "isolate", "cut_link", "lossy_links", "slow_disk", "failed_write", "disk_full", "wall_jump", "transfer", "log_start", "replace", "stalled_disk", "drift"};
+      "kill", "power_cut", "stop", "pause", "isolate", "cut_link", "lossy_links", "slow_disk", "failed_write", "disk_full", "wall_jump", "transfer", "log_start", "replace", "stalled_disk", "drift", "rot", "topics"};
   return kNames[static_cast<std::size_t>(fault)];
 }
 
@@ -209,6 +211,9 @@ Coverage& Coverage::operator+=(const Coverage& other) {
   duplicates += other.duplicates;
   polls += other.polls;
   quorums += other.quorums;
+  rotten += other.rotten;
+  rot_found += other.rot_found;
+  topics += other.topics;
   return *this;
 }
 

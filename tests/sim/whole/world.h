@@ -29,13 +29,13 @@ struct Plan {
 };
 
 enum class FaultClass : std::uint8_t {
-  kill, power_cut, stop, pause, isolate, cut_link, lossy_links, slow_disk, failed_write, disk_full, wall_jump, transfer, log_start, replace, stalled_disk, drift, count_
+  kill, power_cut, stop, pause, isolate, cut_link, lossy_links, slow_disk, failed_write, disk_full, wall_jump, transfer, log_start, replace, stalled_disk, drift, rot, topics, count_
 };
 [[nodiscard]] std::string_view name_of(FaultClass fault);
 
 struct Coverage {
   std::uint64_t acknowledged = 0, restarts = 0, elections = 0, truncations = 0, snapshots = 0, replaced = 0, log_starts = 0, transfers = 0, disk_failures = 0,
-                duplicates = 0, polls = 0, quorums = 0;
+                duplicates = 0, polls = 0, quorums = 0, rotten = 0, rot_found = 0, topics = 0;
   Coverage& operator+=(const Coverage& other);
 };
 

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <set>
 
 #include "log/wal_format.h"
 #include "tests/unit/log/replica_world.h"
@@ -172,6 +173,42 @@ TEST_F(Replicated, ReplicasReadWhatIsNotCommittedFromMemoryAndFromDisk) {
   auto gone = world.run(log().read_replica(Offset{0}, kEnd, 1'000));
   ASSERT_FALSE(gone);
   EXPECT_EQ(gone.error().code, Errc::offset_out_of_range);
+}
+
+// A quorum elsewhere commits, and deletes, what is not durable here yet. A checkpoint that says so ahead of the entries would leave, after a
+// crash, a log whose end is no entry's: nobody's entries fit behind it (found by a seed of whole brokers: the leader and this replica
+// asked each other for ever).
+TEST_F(Replicated, ALogStartAheadOfTheDiskMakesNoEndInsideABatch) {
+  std::size_t behind = 0;
+  for (std::uint64_t seed = 1; seed <= 6; ++seed) {
+    ReplicaWorld slow{seed * 100};
+    ASSERT_TRUE(slow.start());
+    slow.disk().set_latency(std::chrono::microseconds{50}, std::chrono::milliseconds{8});
+    Random random{seed};
+    slow.begin_term(1);
+    std::set<Offset> ends{Offset{0}};
+    for (int i = 0; i < 250; ++i) {
+      if (!slow.copy(1, std::string(300, 'q'), 4)) {
+        slow.loop().run_for(std::chrono::milliseconds{20});
+        continue;
+      }
+      Offset end = slow.partition->log_end();
+      ends.insert(end);
+      slow.partition->commit_to(slow.partition->end_position());
+      if (random.chance(1, 4)) {
+        slow.partition->apply_log_start(end - static_cast<std::int64_t>(random.between(1, 3)));
+        behind += slow.partition->flushed() < slow.partition->log_start() ? 1 : 0;
+      }
+      slow.loop().run_for(std::chrono::microseconds{random.below(4'000)});
+      if (i % 5 != 0) continue;
+      ReplicaWorld after{seed, slow.disk().crash_image(sim::CrashPlan::lose_all())};
+      ASSERT_TRUE(after.start());
+      EXPECT_TRUE(ends.contains(after.partition->log_end())) << "seed " << seed << ": the log ends at " << after.partition->log_end().value() << ", inside a batch";
+      EXPECT_LE(after.partition->log_start(), after.partition->log_end());
+      EXPECT_EQ(after.partition->stats().damage, "");
+    }
+  }
+  EXPECT_GT(behind, 100u);
 }
 
 // A vote is one block of the WAL: every prefix of it, over zeros, over an earlier use of the file and over noise, leaves the old vote or the

@@ -1,6 +1,8 @@
 // Entries: from a leader to a quorum's disks, and what is made of them afterwards.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "tests/unit/raft/cluster.h"
 
 namespace tailrace::broker::raft::test {
@@ -104,6 +106,59 @@ TEST(Replication, AVoterWhoseDemotionIsNotCommittedAsksForReports) {
   world.run(1s);
   EXPECT_TRUE(world.acknowledged(sent));
   EXPECT_SOUND(world);
+}
+
+struct SlowReads : testing::Test {
+  Cluster world{{.nodes = 3, .slow_read_percent = 100}};
+  int leader = world.await_leader();
+  const Progress& to(const ReplicaId& id) { return *std::ranges::find(world.replica(leader).progress(), id, &Progress::id); }
+  /// A batch that waits to be read for the first of the others.
+  ReadEntries asked() {
+    world.run(200ms);
+    (void)world.produce(leader, 4);
+    EXPECT_TRUE(world.await([&] { return !world.node(leader).reads.empty(); }));
+    return world.node(leader).reads.front();
+  }
+  AppendReply matched(const ReplicaId& from, LogPosition at) {
+    return {.header = {from, world.node(leader).id, world.replica(leader).term()}, .incarnation = to(from).incarnation, .answer = AppendAnswer::matched, .match = at, .received = at};
+  }
+};
+
+// An answer to something sent twice moves a member past what is being read for it; what was read is not sent then, and is no
+// reason to look for the place where the logs agree.
+TEST_F(SlowReads, WhatWasReadForAnEarlierPlaceIsNotUsed) {
+  ASSERT_GE(leader, 0);
+  ReadEntries read = asked();
+  Actions out;
+  LogPosition end = world.replica(leader).log().end();
+  world.replica(leader).receive(matched(read.to, end), world.now(), out);
+  ASSERT_EQ(to(read.to).next, end);
+  auto sent = world.replica(leader).entries_read({.to = read.to, .ticket = read.ticket, .status = ReadStatus::ok, .begin = read.from, .end = read.until, .bytes = 100}, world.now(), out);
+  EXPECT_FALSE(sent);
+  EXPECT_EQ(to(read.to).state, ProgressState::replicate);
+  EXPECT_EQ(to(read.to).next, end);
+}
+
+// A member whose log ends inside a batch of ours, and says that all in front of it is equal, cannot be helped; it is not asked again for
+// each answer that it gives.
+TEST_F(SlowReads, AMemberThatEndsInsideABatchIsAskedOncePerHeartbeat) {
+  ASSERT_GE(leader, 0);
+  ReadEntries read = asked();
+  LogPosition inside{read.from + 2, 0};
+  int asked_again = 0;
+  for (int i = 0; i < 20; ++i) {
+    Actions out;
+    world.replica(leader).receive(matched(read.to, inside), world.now(), out);
+    for (const Action& action : out) {
+      const auto* next = std::get_if<ReadEntries>(&action);
+      if (!next || next->to != read.to) continue;
+      ++asked_again;
+      Actions then;
+      EXPECT_FALSE(world.replica(leader).entries_read({.to = next->to, .ticket = next->ticket, .status = ReadStatus::ok, .begin = read.from, .end = read.until, .bytes = 100}, world.now(), then));
+      EXPECT_TRUE(then.empty());
+    }
+  }
+  EXPECT_EQ(asked_again, 1);
 }
 
 }  // namespace
