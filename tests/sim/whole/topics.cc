@@ -71,14 +71,22 @@ void World::write_to_passing(Node& node) {
   node.spawn(Write::run(&node, {.topic = passing_->id, .partition = partition, .batch = *batch, .header = *header}));
 }
 
+/// Files go behind the answer, one after the other, and wait for what is still being written to them.
 void World::check_gone() {
-  for (auto& node : nodes_) {
-    sim::DiskImage image = node->machine().disk.visible_image();
-    for (const TopicId& topic : gone_) {
-      auto left = image.paths(topic.to_string());
-      if (!left.empty()) return violate(fmt::format("node {} keeps {} of a topic that was deleted", node->index(), left.front()));
+  std::string kept;
+  auto gone = [&] {
+    for (auto& node : nodes_) {
+      sim::DiskImage image = node->machine().disk.visible_image();
+      for (const TopicId& topic : gone_) {
+        auto left = image.paths(topic.to_string());
+        if (left.empty()) continue;
+        kept = fmt::format("node {} keeps {} of a topic that was deleted", node->index(), left.front());
+        return false;
+      }
     }
-  }
+    return true;
+  };
+  if (!run_until(gone, 30s)) violate(kept);
 }
 
 }  // namespace tailrace::broker::sim::whole
