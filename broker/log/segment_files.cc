@@ -105,13 +105,14 @@ Result<DecodedSnapshot> decode_snapshot(Bytes bytes) {
   if (bytes.size() < kSnapshotHeader + 4) return fail(Errc::corrupt, "snapshot: too short");
   const std::byte* p = bytes.data();
   if (load_le<std::uint32_t>(p) != kSnapshotMagic) return fail(Errc::corrupt, "snapshot: magic");
+  // Every version ends with the checksum of all before it: a flipped bit is damage, and no newer version.
+  if (load_le<std::uint32_t>(p + bytes.size() - 4) != crc32c(bytes.first(bytes.size() - 4))) return fail(Errc::corrupt, "snapshot: CRC");
   auto version = load_le<std::uint16_t>(p + 4);
   if (version > kSnapshotVersion) return fail(Errc::newer_format, "snapshot");
   auto length = load_le<std::uint32_t>(p + 16);
   bool sane = version == kSnapshotVersion && load_le<std::uint16_t>(p + 6) == 1 && load_le<std::uint32_t>(p + 20) == 0 &&
               bytes.size() == kSnapshotHeader + std::uint64_t{length} + 4;
   if (!sane) return fail(Errc::corrupt, "snapshot: a field is out of range");
-  if (load_le<std::uint32_t>(p + bytes.size() - 4) != crc32c(bytes.first(bytes.size() - 4))) return fail(Errc::corrupt, "snapshot: CRC");
   return DecodedSnapshot{Offset{load_le<std::int64_t>(p + 8)}, bytes.subspan(kSnapshotHeader, length)};
 }
 

@@ -107,6 +107,8 @@ Result<SegmentIndex::Decoded> SegmentIndex::decode(Bytes bytes) {
   if (bytes.size() < kIndexHeaderBytes + 4) return fail(Errc::corrupt, "index: too short");
   const std::byte* p = bytes.data();
   if (load_le<std::uint32_t>(p) != kMagic) return fail(Errc::corrupt, "index: magic");
+  // Every version ends with the checksum of all before it: a flipped bit is damage, and no newer version.
+  if (load_le<std::uint32_t>(p + bytes.size() - 4) != crc32c(bytes.first(bytes.size() - 4))) return fail(Errc::corrupt, "index: CRC");
   auto version = load_le<std::uint16_t>(p + 4);
   if (version > kVersion) return fail(Errc::newer_format, "index");
   auto flags = load_le<std::uint16_t>(p + 6);
@@ -116,7 +118,6 @@ Result<SegmentIndex::Decoded> SegmentIndex::decode(Bytes bytes) {
   bool reserved = std::any_of(p + 76, p + kIndexHeaderBytes, [](std::byte b) { return b != std::byte{0}; });
   bool fits = total == bytes.size() || planted(PlantedBug::decoder_length);
   if (version != kVersion || flags > 1 || reserved || !fits) return fail(Errc::corrupt, "index: version, flags, length or reserved bytes");
-  if (load_le<std::uint32_t>(p + bytes.size() - 4) != crc32c(bytes.first(bytes.size() - 4))) return fail(Errc::corrupt, "index: CRC");
   Decoded out;
   SegmentIndex& index = out.index;
   out.sealed = flags == 1;

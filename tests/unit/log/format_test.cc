@@ -8,6 +8,8 @@
 
 #include "base/crc32c.h"
 #include "log/checkpoint.h"
+#include "log/producer_state.h"
+#include "log/segment_files.h"
 #include "log/segment_index.h"
 #include "log/verify.h"
 #include "log/wal_format.h"
@@ -72,6 +74,37 @@ TEST(WalFormat, EveryBitOfAHeaderCounts) {
     broken[bit / 8] ^= std::byte{1} << (bit % 8);
     EXPECT_FALSE(decode_checkpoint(broken)) << bit;
   }
+}
+
+// One flipped bit is damage, wherever it is; a higher version is one only where the checksum says that it was written so. (A reader was
+// refused with newer_format, and the broker would have been: found by a seed of whole brokers.)
+TEST(Formats, NoFlippedBitIsTakenForANewerVersion) {
+  SegmentIndex index{Offset{7}};
+  Slice batch = make_batch("v", 3);
+  assign_batch(batch.mutable_bytes(), Offset{7}, LeaderEpoch{1});
+  index.add(*read_batch_header(batch.bytes(), batch.length), batch.bytes(), 5);
+  Checkpoint checkpoint;
+  checkpoint.partitions.emplace_back().number = 1;
+  auto judged = [](std::vector<std::byte> bytes, auto decode, const char* what) {
+    ASSERT_TRUE(decode(bytes)) << what;
+    for (std::size_t at = 0; at < bytes.size(); ++at) {
+      for (int bit = 0; bit < 8; ++bit) {
+        auto flipped = bytes;
+        flipped[at] ^= std::byte{static_cast<std::uint8_t>(1 << bit)};
+        auto read = decode(flipped);
+        ASSERT_FALSE(read) << what << " byte " << at;
+        EXPECT_EQ(read.error().code, Errc::corrupt) << what << " byte " << at << " bit " << bit;
+      }
+    }
+    bytes[4] = std::byte{99};
+    store_le(bytes.data() + bytes.size() - 4, crc32c(Bytes{bytes}.first(bytes.size() - 4)));
+    auto newer = decode(bytes);
+    ASSERT_FALSE(newer);
+    EXPECT_EQ(newer.error().code, Errc::newer_format) << what;
+  };
+  judged(index.encode(true, {}), [](Bytes b) { return SegmentIndex::decode(b); }, "index");
+  judged(encode_snapshot(Offset{7}, ProducerState{}.snapshot()), [](Bytes b) { return decode_snapshot(b); }, "snapshot");
+  judged(encode(checkpoint), [](Bytes b) { return decode_checkpoint(b); }, "checkpoint");
 }
 
 // A binary search over a running maximum finds what a scan of all batches finds, whatever the clocks did.
