@@ -3,6 +3,7 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <cstring>
 #include <cerrno>
 
 #include "base/check.h"
@@ -287,7 +288,7 @@ void SimDisk::finish(Active& active) {
   active_.erase(found);
   std::int64_t result = -EIO;
   if (!dead_) {
-    if (!owned->from.empty() && !std::ranges::equal(owned->copy, owned->from)) {
+    if (!owned->from.empty() && std::memcmp(owned->copy.data(), owned->from.data(), owned->copy.size()) != 0) {
       violations_.push_back(fmt::format("the buffer of a write to {} at {} changed while it was in flight", owned->path, owned->position));
       owned->copy.assign(owned->from.begin(), owned->from.end());  // a device may read them as late as this
     }
