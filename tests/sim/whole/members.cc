@@ -75,6 +75,7 @@ std::optional<raft::MembershipChange> World::next_change(std::int32_t p) {
 }
 
 bool World::members_settled() {
+  if (joined_.size() != nodes_.size()) return false;  // one that knows of no topic yet is no member either
   for (std::int32_t p = 0; p < plan_.partitions; ++p) {
     Node* leader = leader_of(p);
     if (!leader || next_change(p)) return false;
