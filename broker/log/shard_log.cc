@@ -287,10 +287,14 @@ Task<void> ShardLogImpl::calls_ended() {
   for (const auto& partition : partitions) co_await partition->calls_ended();
 }
 
-Task<void> ShardLogImpl::close() {
-  if (closed_) co_return;
+void ShardLogImpl::begin_close() {
   closing_ = true;
   pressure_.notify_all();
+}
+
+Task<void> ShardLogImpl::close() {
+  if (closed_) co_return;
+  begin_close();
   if (!failed() && started_) {
     // Ten thousand tails take longer than anybody waits for a stop. What is not in segments by then is in the WAL.
     auto flushed = co_await flush_everything(runtime_.clock.now() + kCloseFlush);

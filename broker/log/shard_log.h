@@ -112,6 +112,9 @@ class ShardLog {
   virtual Task<Result<void>> remove(PartitionId id) = 0;
   /// Drains commits, flushes segments, writes the checkpoint: the next recovery has nothing to replay. Also after failed().
   virtual Task<void> close() = 0;
+  /// close() follows. From here on nobody waits for space: with a full disk, what cannot be written fails the directory, and whoever waits
+  /// for it is told. Nothing is created, opened or removed any more.
+  virtual void begin_close() = 0;
 
   [[nodiscard]] virtual const ShardLogStats& stats() const = 0;
   /// A WAL write failed: nothing is acknowledged any more. Sticky until restart.

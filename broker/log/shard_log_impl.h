@@ -28,6 +28,7 @@ class ShardLogImpl final : public ShardLog {
   [[nodiscard]] std::size_t partition_count() const override { return entries_.size(); }
   Task<Result<void>> remove(PartitionId id) override;
   Task<void> close() override;
+  void begin_close() override;
   [[nodiscard]] const ShardLogStats& stats() const override { return stats_; }
   [[nodiscard]] Duration oldest_write() const override { return wal_.oldest_write(); }
   [[nodiscard]] bool failed() const override { return wal_.failed() || directory_failure_.has_value(); }

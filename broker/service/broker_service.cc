@@ -107,6 +107,7 @@ Task<Result<StartReport>> BrokerService::Node::start() {
 Task<bool> BrokerService::Node::close_logs() {
   bool clean = true;
   auto end_background = [](ShardCore& core) -> Task<Result<void>> {
+    if (core.log) core.log->begin_close();  // some of it may wait for a full disk
     co_await core.background.drain();
     co_return Result<void>{};
   };

@@ -172,6 +172,7 @@ class LoneShardLog final : public ShardLog {
   [[nodiscard]] std::vector<PartitionId> stored_partitions() const override { return log_->stored_partitions(); }
   [[nodiscard]] std::size_t partition_count() const override { return log_->partition_count(); }
   Task<Result<void>> remove(PartitionId id) override { return log_->remove(id); }
+  void begin_close() override { log_->begin_close(); }
   Task<void> close() override {
     co_await log_->close();
     owned_.clear();

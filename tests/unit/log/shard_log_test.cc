@@ -280,5 +280,33 @@ TEST(ShardLog, AStopLeavesToTheWalWhatTakesTooLong) {
   }
 }
 
+// With a full disk the WAL may have no file to go on in, and nothing can free one. Whoever waits for it waits for space, but not into a stop:
+// what a broker does in the background ends before its log is closed (found by a seed of whole brokers: a stop that did not end).
+TEST(ShardLogStop, NobodyWaitsForAFullDiskAnyMore) {
+  std::size_t left = 0;
+  for (std::uint64_t room : {std::uint64_t{0}, std::uint64_t{8}, std::uint64_t{40}}) {
+    LogWorld world{3};
+    ASSERT_TRUE(world.start());
+    PartitionPtr partition = world.create(partition_id(1));
+    for (int i = 0; i < 100; ++i) world.publish(*partition, std::string(3'000, 'a'));  // every file of the WAL is there
+    world.disk().set_capacity(world.disk().used_bytes() + room * limits::kKiB);
+    TaskScope waiting;
+    auto wait = [](PartitionPtr log, Offset end) -> Task<void> { (void)co_await log->committed(end); };
+    for (int i = 0; i < 400; ++i) {
+      auto appended = world.append(*partition, make_batch(std::string(3'000, 'w')));
+      if (appended) waiting.spawn(wait(partition, appended->next_offset));
+      if (i % 8 == 0) world.loop().run_for(std::chrono::milliseconds{1});
+    }
+    world.loop().run_for(std::chrono::seconds{60});
+    left += waiting.running();
+    world.log().begin_close();
+    EXPECT_TRUE(world.loop().run_until([&] { return waiting.running() == 0; }, std::chrono::seconds{10})) << waiting.running() << " wait for a disk with " << room << " KiB";
+    if (waiting.running() > 0) world.disk().set_capacity(std::uint64_t{1} << 40);
+    world.loop().run_for(std::chrono::seconds{10});
+    world.close();
+  }
+  EXPECT_GT(left, 0u) << "nothing had to wait: the test shows nothing";
+}
+
 }  // namespace
 }  // namespace tailrace::broker::log
