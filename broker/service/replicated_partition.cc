@@ -269,7 +269,17 @@ Result<void> ReplicatedPartition::lead() {
   return {};
 }
 
+/// A leader that finds its log damaged can take no entry, and not send all it has; while there are others, one of them leads.
+bool ReplicatedPartition::leaves_to_others() {
+  if (alone()) return false;
+  auto fine = log_->writable(0);
+  if (fine || fine.error().code != Errc::corrupt) return false;
+  fail_here("the next entry", fine.error());
+  return true;
+}
+
 Result<log::Appended> ReplicatedPartition::append(Slice batch, const BatchHeader& header, WallTime now) {
+  if (leaves_to_others()) return std::unexpected(not_leader());
   TAILRACE_TRY_VOID(log_->writable(batch.length));  // so that a lone voter does not stand for what cannot be stored
   TAILRACE_TRY_VOID(lead());
   TAILRACE_TRY(log::Appended done, log_->append(std::move(batch), header, now));
@@ -414,7 +424,7 @@ void ReplicatedPartition::tick(Instant now) {
 
 std::optional<raft::HeartbeatFact> ReplicatedPartition::heartbeat(Instant now) {
   std::optional<raft::HeartbeatFact> fact;
-  if (!may_handle() || replica_->role() != raft::Role::leader) return fact;
+  if (!may_handle() || replica_->role() != raft::Role::leader || leaves_to_others()) return fact;
   handle([&](Actions& out) { fact = replica_->heartbeat(0, now, out); });
   if (!fact || now < snapshot_retry_) return fact;
   // A transfer that brought no answer is begun anew.

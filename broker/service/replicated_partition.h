@@ -107,6 +107,7 @@ class ReplicatedPartition final : public std::enable_shared_from_this<Replicated
   void send(const raft::Message& message);
   [[nodiscard]] bool take_batches(const raft::Append& append, Cargo& cargo, std::vector<raft::BatchRef>& refs) const;
   void fail_here(std::string_view what, const Error& error);
+  bool leaves_to_others();
   void role_changed(const raft::RoleChanged& changed);
   void durable(LogPosition end, LeaderEpoch term, std::uint64_t hard_generation) noexcept override;
   void tell_durable();

@@ -137,10 +137,11 @@ void Producer::attempt() {
 }
 
 void Producer::take_answer() {
+  int asked = pending_->call->node;
   service::Answer<service::ProduceReply> answer = std::move(pending_->call->answer);
   pending_->call.reset();
   if (!answer) {
-    bool damaged = answer.error().code == Errc::corrupt && context_.rotten(node_);
+    bool damaged = answer.error().code == Errc::corrupt && context_.rotten(asked);
     if (!try_again(answer.error().code) && !damaged) {
       return context_.violate(fmt::format("producer {} of {} is refused: {} {}", process_, key_name(partition_), describe(answer.error().code).name, answer.error().detail));
     }

@@ -143,6 +143,7 @@ class World {
   };
   std::map<std::tuple<int, std::uint64_t, std::int32_t>, Seen> seen_{};
   std::map<std::tuple<std::int32_t, std::int32_t, raft::DirectoryId>, LogPosition> durable_{};  // when it was last seen, also of the dead
+  std::map<std::tuple<int, std::uint64_t, std::int32_t>, Instant> leads_damaged_{};  // since
   std::map<std::pair<std::int32_t, LeaderEpoch>, std::pair<int, std::uint64_t>> leaders_{};
 };
 

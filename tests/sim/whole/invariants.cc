@@ -52,6 +52,12 @@ void World::look_at(Node& node, std::int32_t p, const service::ReplicatedPartiti
   if (log.high_watermark() < seen.high_watermark) violate(fmt::format("node {}: the high watermark of partition {} goes back", node.index(), p));
   if (log.log_start() < seen.log_start) violate(fmt::format("node {}: the log start of partition {} goes back", node.index(), p));
   seen = {log.high_watermark(), log.log_start()};
+  // A leader that finds its log damaged takes nothing any more: another has to.
+  auto fine = log.writable(0);
+  if (replica.role() == raft::Role::leader && !replicated.failed() && !replicated.alone() && !fine && fine.error().code == Errc::corrupt) {
+    auto [since, begun] = leads_damaged_.emplace(std::tuple{node.index(), node.life(), p}, now_);
+    if (!begun && now_ > since->second + 300ms) violate(fmt::format("node {} leads partition {} with a log that takes nothing", node.index(), p));
+  }
   // A lone voter leads before its vote is durable, and may do so in the same term again after a crash: nobody heard of it.
   if (replica.role() != raft::Role::leader || replicated.alone()) return;
   std::pair who{node.index(), node.life()};
