@@ -78,6 +78,13 @@ constexpr std::array<Known, static_cast<std::size_t>(PlantedBug::count_)> kKnown
     {"raft_suspicion_ends_early", "lost tail"},
     {"raft_floor_ignores_reports", "lost tail"},
     {"raft_ask_old_members", "lost tail"},
+    {"stream_judge_committed_only", "stream"},
+    {"stream_refuse_uncommitted", "stream"},
+    {"stream_no_roll_back", "stream"},
+    {"stream_stale_lookup", "stream"},
+    {"stream_index_ahead", "stream"},
+    {"stream_retry_first_id", "stream"},
+    {"stream_keep_stale_head", "stream"},
 }};
 
 }  // namespace

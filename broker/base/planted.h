@@ -73,6 +73,14 @@ enum class PlantedBug {
   raft_suspicion_ends_early,      // a replica that lost entries is whole as soon as it hears of a leader
   raft_floor_ignores_reports,     // the others' reports do not raise the floor
   raft_ask_old_members,           // only the voters that its own log names are asked what was lost
+  // Event streams.
+  stream_judge_committed_only,    // expected versions are held against the index, not against what is appended
+  stream_refuse_uncommitted,      // a refusal does not wait for the event that it rests on
+  stream_no_roll_back,            // what a truncation of the log took stays known
+  stream_stale_lookup,            // a head that was looked up is used although newer events went into the index meanwhile
+  stream_index_ahead,             // the index says that it has reached what it does not hold yet
+  stream_retry_first_id,          // a retry is known by its first id alone
+  stream_keep_stale_head,         // a warm head is not renewed by what the index takes
   count_,
 };
 

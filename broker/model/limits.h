@@ -82,4 +82,13 @@ static_assert(kFrameBytesMax > kMessageBytesCeiling + kControlBytesMax, "a large
 static_assert(kSegmentBytesCeiling < (std::size_t{1} << 32), "index positions are 32 bits");
 static_assert(kMessageBytesCeiling * 2 < kWalFileBytesMax, "a largest batch must fit a largest WAL file");
 
+// Event streams; docs/event-store.md, "Bounds".
+inline constexpr std::size_t kStreamNameBytesMax = 255;
+inline constexpr std::size_t kEventIdBytesMax = 64;
+inline constexpr std::size_t kEventTypeBytesMax = 255;
+inline constexpr std::int32_t kEventsPerAppendMax = 1'000;
+inline constexpr std::size_t kLedgerEntriesMax = 64 * 1'024;      // of a partition: appended, and not in its index yet
+inline constexpr std::size_t kLedgerBytesMax = 8 * kMiB;          // of their streams' names
+inline constexpr std::size_t kColdHeadWaitersMax = 64;            // appends that wait for one head to be looked up
+
 }  // namespace tailrace::broker::limits

@@ -117,6 +117,7 @@ int mutants(bool fast) {
   std::vector<std::uint64_t> needed;
   for (auto i = static_cast<std::size_t>(PlantedBug::raft_send_before_hard_state); i < static_cast<std::size_t>(PlantedBug::count_); ++i) {
     auto bug = static_cast<PlantedBug>(i);
+    if (class_of(bug) == "stream") break;  // behind replication's
     ++all;
     std::string by = "history";
     auto found = fast ? std::nullopt : by_seeds(bug, Checks::history);
