@@ -63,6 +63,7 @@ void World::ease(Node& node) {
 void World::die(int i, Death how) {
   Node& n = node(i);
   if (!n.up()) return;
+  if (how == Death::power_cut && rotten_ >= 0 && rotten_ != i) how = Death::kill;  // one disk at a time
   count_lost_life(n);
   switch (how) {
     case Death::kill: n.kill(); break;

@@ -81,6 +81,11 @@ bool World::members_settled() {
     if (!leader || next_change(p)) return false;
     const raft::Replica& replica = leader->replica(partition(p))->replica();
     if (replica.log().members_pending(replica.commit())) return false;  // it may be rolled back
+    // Who waits for a log as long as another one's waits for ever when that disk goes (docs/replication.md, "a floor that came from a report").
+    for (auto& node : nodes_) {
+      service::ReplicatedPartition* other = node->replica(partition(p));
+      if (!other || other->replica().hard_state().suspicion != raft::Suspicion::none) return false;
+    }
   }
   return std::ranges::all_of(nodes_, [&](const auto& n) { return n->serving(); });
 }
