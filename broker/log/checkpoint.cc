@@ -19,7 +19,7 @@ constexpr std::uint16_t kVersion = 1;
 constexpr std::size_t kHistoryBytes = 24;
 constexpr std::size_t kMarkBytes = 32;
 constexpr std::size_t kHeader = 104;
-constexpr std::size_t kPartitionBytes = 152 + kHistoryBytes;  // without lists
+constexpr std::size_t kPartitionBytes = 160 + kHistoryBytes;  // without lists
 constexpr std::size_t kTermBytes = 16;
 constexpr std::size_t kHoleBytes = 24;
 
@@ -103,6 +103,7 @@ void encode_partition(const PartitionCheckpoint& p, Writer& w) {
   w.raw(p.id.topic.bytes);
   w.le(hard.term.value());
   w.bytes(state);
+  w.le(p.hard_frame);
   w.le(p.log_start.value());
   w.le(p.commit.offset.value());
   w.le(p.commit.sub);
@@ -139,6 +140,7 @@ bool decode_partition(ByteReader& in, PartitionCheckpoint& p) {
   auto hard = decode_hard_state(in.take(kHardStateBytes), term);
   if (!hard) return false;
   p.hard = *hard;
+  p.hard_frame = in.le<std::uint64_t>();
   p.log_start = Offset{in.le<std::int64_t>()};
   p.commit.offset = Offset{in.le<std::int64_t>()};
   p.commit.sub = in.le<std::uint32_t>();

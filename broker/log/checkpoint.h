@@ -34,9 +34,10 @@ struct PartitionCheckpoint {
   std::uint32_t number = 0;  // shard-local, never reused
   PartitionId id{};
   HardState hard{};
-  bool removed = false;      // deleted; its files may still be there
+  std::uint64_t hard_frame = 0;  // sequence of the newest frame that is in `hard`: those up to it change nothing of it any more
+  bool removed = false;          // deleted; its files may still be there
   Offset log_start{};
-  LogPosition commit{};      // as far as known
+  LogPosition commit{};  // as far as known
   /// Bytes of `flushed_segment` below `flushed_position`, and all older segments, are synced. `flushed_offset` is the first
   /// offset not wholly there.
   Offset flushed_segment{};
@@ -47,27 +48,27 @@ struct PartitionCheckpoint {
   std::optional<std::uint32_t> first_digest{};
   std::optional<std::uint32_t> flushed_digest{};
   std::int64_t last_append_ms = 0;
-  std::uint64_t applied_through = 0;   // frame sequence: frames up to it change nothing any more
-  Offset snapshot{-1};                 // base of the newest .snap relied on; -1: none
-  HistoryStart history{};              // marks before it are not kept
-  std::vector<TermEntry> terms{};      // ascending
-  std::vector<Mark> marks{};           // of memberships and log starts, ascending
-  std::vector<Hole> holes{};           // ascending
+  std::uint64_t applied_through = 0;  // frame sequence: frames up to it change nothing any more
+  Offset snapshot{-1};                // base of the newest .snap relied on; -1: none
+  HistoryStart history{};             // marks before it are not kept
+  std::vector<TermEntry> terms{};     // ascending
+  std::vector<Mark> marks{};          // of memberships and log starts, ascending
+  std::vector<Hole> holes{};          // ascending
 };
 
 struct Checkpoint {
-  std::uint64_t sequence = 0;          // of checkpoints; the higher valid one counts
+  std::uint64_t sequence = 0;  // of checkpoints; the higher valid one counts
   std::uint32_t shard = 0;
-  std::uint32_t slots = 0;             // WAL slot files that exist: one missing is damage
+  std::uint32_t slots = 0;  // WAL slot files that exist: one missing is damage
   std::array<std::uint8_t, 16> directory_id{};
   std::uint64_t wal_file_bytes = 0;
-  std::uint64_t oldest_file = 1;       // file sequence the next recovery begins at
-  std::uint64_t oldest_frame = 1;      // first frame of that file
-  std::uint64_t newest_file = 0;       // file sequence in use when it was written; 0: none yet
-  std::uint64_t durable_frame = 0;     // frames up to it were durable
+  std::uint64_t oldest_file = 1;    // file sequence the next recovery begins at
+  std::uint64_t oldest_frame = 1;   // first frame of that file
+  std::uint64_t newest_file = 0;    // file sequence in use when it was written; 0: none yet
+  std::uint64_t durable_frame = 0;  // frames up to it were durable
   std::uint32_t next_number = 0;
-  std::uint64_t incarnation = 0;       // starts of this shard so far
-  bool clean = false;                  // written by close(): no frame after durable_frame exists
+  std::uint64_t incarnation = 0;  // starts of this shard so far
+  bool clean = false;             // written by close(): no frame after durable_frame exists
   std::vector<PartitionCheckpoint> partitions{};
 };
 
@@ -76,7 +77,7 @@ struct Checkpoint {
 [[nodiscard]] Result<Checkpoint> decode_checkpoint(Bytes bytes);
 
 inline constexpr std::size_t kCheckpointBytesMax = std::size_t{256} << 20;
-inline constexpr std::size_t kTermsMax = 4'096;   // the oldest are dropped: a follower that far behind restarts at log start
+inline constexpr std::size_t kTermsMax = 4'096;  // the oldest are dropped: a follower that far behind restarts at log start
 inline constexpr std::size_t kHolesMax = 1'024;
 
 /// `folder`/checkpoint-0 and -1.
@@ -84,16 +85,16 @@ inline constexpr std::size_t kHolesMax = 1'024;
 
 /// The two copies as they lie on the disk.
 struct CheckpointCopies {
-  std::uint64_t sequence = 0;        // of the newest
-  int newest = 0;                    // the copy that is the newest
-  std::array<bool, 2> sound{};       // read back whole, or written to the end: may be overwritten in place
+  std::uint64_t sequence = 0;   // of the newest
+  int newest = 0;               // the copy that is the newest
+  std::array<bool, 2> sound{};  // read back whole, or written to the end: may be overwritten in place
 };
 
 struct LoadedCheckpoint {
-  bool found = false;       // false: neither copy exists
+  bool found = false;  // false: neither copy exists
   Checkpoint checkpoint{};
   CheckpointCopies copies{};
-  int bad_copies = 0;       // exist, and did not parse or could not be read
+  int bad_copies = 0;  // exist, and did not parse or could not be read
 };
 /// Whose checkpoint it must be. A copy of another shard or directory was put there by somebody, and is a bad copy.
 struct CheckpointOwner {

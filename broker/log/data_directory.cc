@@ -242,6 +242,7 @@ Task<Result<void>> make_plan(io::Runtime& runtime, DataDirectory& directory, Sha
   for (PartitionCheckpoint& p : all) {
     Checkpoint& home = plan[home_of(p.id, to).value()];
     p.number = home.next_number++;
+    p.hard_frame = 0;
     p.applied_through = 0;  // frames begin at 1 again, in new files
     home.partitions.push_back(std::move(p));
   }

@@ -34,8 +34,7 @@ void add_batch_fields(JsonLine& line, const BatchHeader& h) {
 
 class Dump {
  public:
-  Dump(io::Runtime& runtime, OfflineReport& report, std::string path)
-      : runtime_{runtime}, report_{report}, path_{std::move(path)} {}
+  Dump(io::Runtime& runtime, OfflineReport& report, std::string path) : runtime_{runtime}, report_{report}, path_{std::move(path)} {}
 
   Task<Result<void>> run() {
     TAILRACE_CO_TRY(FileWindow file, co_await FileWindow::open(runtime_, report_.reads, path_));
@@ -94,7 +93,8 @@ class Dump {
       if (item.kind == WalItem::Kind::end) {
         if (open) note_gap(*open, false);
         if (!item.what.empty()) {
-          report_.note(path_, item.position, item.bytes, fmt::format("frame {}: {}; a torn tail, unless a later file or the checkpoint says it was durable", item.first_frame, item.what));
+          report_.note(path_, item.position, item.bytes,
+                       fmt::format("frame {}: {}; a torn tail, unless a later file or the checkpoint says it was durable", item.first_frame, item.what));
         }
         say(line("end", item.position, item.bytes).number("next_frame", item.first_frame));
         co_return Result<void>{};
@@ -117,21 +117,30 @@ class Dump {
   }
 
   void note_gap(const WalItem& gap, bool durable) {
-    std::string which = gap.next_frame > gap.first_frame + 1 ? fmt::format("frames {} to {}", gap.first_frame, gap.next_frame - 1) : fmt::format("frame {}", gap.first_frame);
+    std::string which =
+        gap.next_frame > gap.first_frame + 1 ? fmt::format("frames {} to {}", gap.first_frame, gap.next_frame - 1) : fmt::format("frame {}", gap.first_frame);
     std::string what = fmt::format("{} {}: {}", which, durable ? "was durable" : "is not there", gap.what.empty() ? "no frame where one belongs" : gap.what);
-    if (durable) report_.damage(path_, gap.position, gap.bytes, std::move(what));
-    else report_.note(path_, gap.position, gap.bytes, what + "; nothing in this file says that it was durable");
+    if (durable)
+      report_.damage(path_, gap.position, gap.bytes, std::move(what));
+    else
+      report_.note(path_, gap.position, gap.bytes, what + "; nothing in this file says that it was durable");
   }
 
   Task<void> frame(FileWindow& file, const WalItem& item) {
     const FrameHeader& h = item.header;
     ++report_.counts.frames;
     JsonLine l = line("frame", item.position, item.bytes);
-    l.text("type", name_of(h.type)).number("type_code", static_cast<int>(h.type)).number("flags", h.flags).number("sequence", h.sequence).number("length", h.length);
+    l.text("type", name_of(h.type))
+        .number("type_code", static_cast<int>(h.type))
+        .number("flags", h.flags)
+        .number("sequence", h.sequence)
+        .number("length", h.length);
     l.number("file_sequence", h.file_sequence).number("durable_up_to", h.durable_up_to()).hex32("header_crc", h.header_crc);
     l.hex32("payload_crc", h.payload_crc).hex32("previous_crc", h.previous_crc).flag("payload_good", item.payload_good);
-    if (h.partition == kNoPartition) l.null("partition");
-    else l.number("partition", h.partition);
+    if (h.partition == kNoPartition)
+      l.null("partition");
+    else
+      l.number("partition", h.partition);
     l.number("base_offset", h.base_offset.value()).number("sub", h.sub).number("segment_base", h.segment_base.value()).number("segment_position", h.position);
     l.number("term", h.term.value()).number("append_time_ms", h.append_time_ms);
     std::uint64_t payload = item.position + kFrameHeaderBytes;
@@ -204,9 +213,11 @@ class Dump {
           std::uint64_t used_to = co_await file.end_of_nonzero(item.position, behind);
           if (used_to == item.position) break;
           auto header = read_batch_header(co_await file.at(item.position, batch_layout::kHeaderBytes), limits::kMessageBytesCeiling);
-          bool unfinished = header && (!walk.next_offset() || header->base_offset == *walk.next_offset()) && align_up(used_to) < item.position + header->total_bytes();
+          bool unfinished =
+              header && (!walk.next_offset() || header->base_offset == *walk.next_offset()) && align_up(used_to) < item.position + header->total_bytes();
           if (unfinished) {
-            report_.note(path_, item.position, used_to - item.position, fmt::format("offset {}: the batch goes on behind what is written; the WAL has the rest", header->base_offset.value()));
+            report_.note(path_, item.position, used_to - item.position,
+                         fmt::format("offset {}: the batch goes on behind what is written; the WAL has the rest", header->base_offset.value()));
             break;
           }
         }
@@ -256,8 +267,10 @@ class Dump {
     const SegmentIndex& i = decoded->index;
     JsonLine top = line("index", 0, bytes.size());
     top.flag("sealed", decoded->sealed).number("base_offset", i.base().value()).number("next_offset", i.next().value()).number("covered", i.covered());
-    if (i.max_time()) top.number("max_time_ms", *i.max_time());
-    else top.null("max_time_ms");
+    if (i.max_time())
+      top.number("max_time_ms", *i.max_time());
+    else
+      top.null("max_time_ms");
     top.number("first_append_ms", i.first_append_ms()).number("last_append_ms", i.last_append_ms()).number("entries", i.entries().size());
     top.number("snapshot_bytes", decoded->extra.size());
     say(std::move(top));
@@ -290,7 +303,11 @@ class Dump {
     auto last_sweep = in.le<std::int64_t>();
     auto forgot_at = in.le<std::int64_t>();
     auto count = in.le<std::uint32_t>();
-    say(line("producers", position, state.size()).number("version", version).number("last_sweep_ms", last_sweep).number("forgot_at", forgot_at).number("count", count));
+    say(line("producers", position, state.size())
+            .number("version", version)
+            .number("last_sweep_ms", last_sweep)
+            .number("forgot_at", forgot_at)
+            .number("count", count));
     for (std::uint32_t n = 0; n < count && in.ok(); ++n) {
       JsonLine l = line("producer", position + (state.size() - in.remaining()), 0);
       l.number("producer_id", in.le<std::int64_t>()).number("producer_epoch", in.le<std::int16_t>());
@@ -316,28 +333,40 @@ class Dump {
     JsonLine top = line("checkpoint", 0, bytes.size());
     top.number("sequence", c->sequence).number("shard", c->shard).flag("clean", c->clean).number("slots", c->slots).text("directory_id", hex(c->directory_id));
     top.number("wal_file_bytes", c->wal_file_bytes).number("oldest_file", c->oldest_file).number("oldest_frame", c->oldest_frame);
-    top.number("newest_file", c->newest_file).number("durable_frame", c->durable_frame).number("next_number", c->next_number).number("incarnation", c->incarnation).number("partitions", c->partitions.size());
+    top.number("newest_file", c->newest_file)
+        .number("durable_frame", c->durable_frame)
+        .number("next_number", c->next_number)
+        .number("incarnation", c->incarnation)
+        .number("partitions", c->partitions.size());
     say(std::move(top));
     for (const PartitionCheckpoint& p : c->partitions) {
       JsonLine l{"partition"};
       l.number("number", p.number).text("topic_id", hex(p.id.topic.bytes)).number("partition_index", p.id.index.value()).number("term", p.hard.term.value());
       add_hard_state(l, p.hard);
       l.flag("removed", p.removed).number("log_start", p.log_start.value());
-      l.number("commit_offset", p.commit.offset.value()).number("commit_sub", p.commit.sub).number("flushed_segment", p.flushed_segment.value()).number("flushed_position", p.flushed_position);
+      l.number("commit_offset", p.commit.offset.value())
+          .number("commit_sub", p.commit.sub)
+          .number("flushed_segment", p.flushed_segment.value())
+          .number("flushed_position", p.flushed_position);
       l.number("flushed_offset", p.flushed_offset.value()).number("last_append_ms", p.last_append_ms);
       if (p.first_digest) l.number("first_digest", *p.first_digest);
       if (p.flushed_digest) l.number("flushed_digest", *p.flushed_digest);
-      l.number("applied_through", p.applied_through).number("snapshot", p.snapshot.value());
+      l.number("hard_frame", p.hard_frame).number("applied_through", p.applied_through).number("snapshot", p.snapshot.value());
       std::string terms = "[";
-      for (const TermEntry& t : p.terms) terms += fmt::format("{}{{\"term\":{},\"start\":{},\"sub\":{}}}", terms.size() > 1 ? "," : "", t.term.value(), t.start.value(), t.sub);
+      for (const TermEntry& t : p.terms)
+        terms += fmt::format("{}{{\"term\":{},\"start\":{},\"sub\":{}}}", terms.size() > 1 ? "," : "", t.term.value(), t.start.value(), t.sub);
       std::string holes = "[";
-      for (const Hole& h : p.holes) holes += fmt::format("{}{{\"from\":{},\"to\":{},\"accepted\":{}}}", holes.size() > 1 ? "," : "", h.from.value(), h.to.value(), h.accepted);
+      for (const Hole& h : p.holes)
+        holes += fmt::format("{}{{\"from\":{},\"to\":{},\"accepted\":{}}}", holes.size() > 1 ? "," : "", h.from.value(), h.to.value(), h.accepted);
       std::string marks = "[";
       for (const Mark& m : p.marks) {
         marks += fmt::format("{}{{\"kind\":\"{}\",\"term\":{},\"offset\":{},\"sub\":{},\"first_kept\":{},\"members\":\"{}\"}}", marks.size() > 1 ? "," : "",
-                             m.kind == MarkKind::members ? "members" : "log_start", m.term.value(), m.begin.offset.value(), m.begin.sub, m.log_start.value(), hex(Bytes{m.members}));
+                             m.kind == MarkKind::members ? "members" : "log_start", m.term.value(), m.begin.offset.value(), m.begin.sub, m.log_start.value(),
+                             hex(Bytes{m.members}));
       }
-      l.number("history_offset", p.history.position.offset.value()).number("history_sub", p.history.position.sub).number("history_term", p.history.term.value());
+      l.number("history_offset", p.history.position.offset.value())
+          .number("history_sub", p.history.position.sub)
+          .number("history_term", p.history.term.value());
       say(l.text("history_members", hex(Bytes{p.history.members})).raw("terms", terms + "]").raw("marks", marks + "]").raw("holes", holes + "]"));
     }
     co_return Result<void>{};

@@ -16,9 +16,7 @@ namespace {
 
 /// A file that is not there, has an impossible size or holds what it should not is damage; any other error of a read proves
 /// nothing.
-bool proves_nothing(const Error& error) {
-  return error.code != Errc::not_found && error.code != Errc::too_large && error.code != Errc::corrupt;
-}
+bool proves_nothing(const Error& error) { return error.code != Errc::not_found && error.code != Errc::too_large && error.code != Errc::corrupt; }
 template <class T>
 bool proves_nothing(const Result<T>& read) {
   return !read && proves_nothing(read.error());
@@ -29,15 +27,16 @@ bool proves_nothing(const Result<T>& read) {
 struct PartitionLog::Loading {
   RecoveredPartition from{};
   std::vector<io::DirectoryEntry> files{};
-  Offset expected{};                   // next offset to lay
-  bool stopped = false;                // the segment on disk ended in damage at `expected`, and nothing is laid behind it yet
+  Offset expected{};     // next offset to lay
+  bool stopped = false;  // the segment on disk ended in damage at `expected`, and nothing is laid behind it yet
   bool was_stopped = false;
-  bool foreign = false;                // the segment's file holds other batches than were written to it: not a byte of it counts
+  bool foreign = false;                  // the segment's file holds other batches than were written to it: not a byte of it counts
   std::optional<Offset> producers_at{};  // producer state is that of this offset
 };
 
 Task<Result<void>> PartitionLog::load(RecoveredPartition recovered) {
   hard_ = recovered.state.hard;
+  hard_frame_ = recovered.state.hard_frame;
   commit_ = recovered.state.commit;
   TAILRACE_CO_TRY_VOID(co_await lay(std::move(recovered)));
   if (damaged()) hard_.suspicion = kLost;
@@ -89,8 +88,10 @@ Task<Result<void>> PartitionLog::lay(RecoveredPartition recovered) {
 void PartitionLog::add_hole(Offset from, Offset to) {
   bool to_the_end = to == from;
   from = std::max(from, log_start_);
-  if (to_the_end) to = from;
-  else if (to <= from) return;  // all of it was deleted
+  if (to_the_end)
+    to = from;
+  else if (to <= from)
+    return;  // all of it was deleted
   for (const Hole& h : holes_) {
     if (h.from <= from && (h.to >= to || h.to == h.from)) return;  // known
   }
@@ -207,8 +208,7 @@ Task<Result<void>> PartitionLog::load_active(Loading& loading) {
     auto file = co_await read_whole_file(shard_.runtime, segment_path(folder(), s.base, "idx"), kIndexFileBytesMax);
     auto decoded = file ? SegmentIndex::decode(file->bytes()) : Result<SegmentIndex::Decoded>{std::unexpected(file.error())};
     bool usable = decoded && !decoded->sealed && decoded->index.base() == s.base && decoded->index.covered() <= state.flushed_position &&
-                  decoded->index.next() <= state.flushed_offset &&
-                  producers_.load(decoded->extra).has_value();
+                  decoded->index.next() <= state.flushed_offset && producers_.load(decoded->extra).has_value();
     if (usable) {
       s.index = std::move(decoded->index);
       s.last_save = from = s.index.covered();
@@ -231,8 +231,8 @@ Task<Result<void>> PartitionLog::load_active(Loading& loading) {
       TAILRACE_CO_TRY_VOID(co_await scan_segment(loading, s.base, 0, state.flushed_position, state.flushed_offset, false));
     }
     if (!is_what_was_flushed(loading)) {
-      log_error("segment.foreign", "{} segment {}: it holds other batches than were written to it, as another partition's or an older file would",
-                folder(), s.base.value());
+      log_error("segment.foreign", "{} segment {}: it holds other batches than were written to it, as another partition's or an older file would", folder(),
+                s.base.value());
       TAILRACE_CO_TRY_VOID(co_await begin_anew(loading));
       loading.foreign = loading.stopped = loading.was_stopped = true;
     }
@@ -340,8 +340,14 @@ Result<void> PartitionLog::lay_batch(Loading& loading, Slice bytes, const BatchH
   producers_.apply(header, bytes.bytes(), append_time);
   std::uint32_t digest = s.index.digest();
   s.index.add(header, bytes.bytes(), append_ms);
-  hot_.push({.bytes = std::move(bytes), .base = header.base_offset, .next = header.next_offset(), .segment = s.base, .position = s.end,
-             .digest = digest, .frame = frame, .append_ms = last_append_ms_});
+  hot_.push({.bytes = std::move(bytes),
+             .base = header.base_offset,
+             .next = header.next_offset(),
+             .segment = s.base,
+             .position = s.end,
+             .digest = digest,
+             .frame = frame,
+             .append_ms = last_append_ms_});
   shard_.stats.hot_bytes += hot_.back().bytes.length;
   s.end += static_cast<std::uint32_t>(hot_.back().bytes.length);
   s.durable = s.end;
@@ -383,9 +389,8 @@ Task<Result<void>> PartitionLog::lay_tail(Loading& loading) {
       Slice all = Slice::whole(std::move(whole));
       while (all.length > 0) {
         auto header = read_batch_header(all.bytes(), limits::kMessageBytesCeiling);
-        bool good = header && header->total_bytes() <= all.length && header->base_offset == loading.expected &&
-                    header->offsets_make_sense() && epoch_fits(terms_, header->base_offset, header->leader_epoch) &&
-                    batch_crc(all.bytes().first(header->total_bytes())) == header->crc;
+        bool good = header && header->total_bytes() <= all.length && header->base_offset == loading.expected && header->offsets_make_sense() &&
+                    epoch_fits(terms_, header->base_offset, header->leader_epoch) && batch_crc(all.bytes().first(header->total_bytes())) == header->crc;
         if (!good) {
           loading.stopped = loading.was_stopped = true;
           break;

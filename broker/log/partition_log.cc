@@ -10,13 +10,19 @@
 namespace tailrace::broker::log {
 namespace {
 
-constexpr std::uint32_t kFlushBytes = limits::kMiB;          // pending whole blocks that start a segment write
-constexpr std::uint32_t kSaveInterval = 16 * limits::kMiB;   // of log between two saves of the active index
+constexpr std::uint32_t kFlushBytes = limits::kMiB;         // pending whole blocks that start a segment write
+constexpr std::uint32_t kSaveInterval = 16 * limits::kMiB;  // of log between two saves of the active index
 
 }  // namespace
 
 PartitionLog::PartitionLog(ShardContext& shard, std::uint32_t number, PartitionId id, PartitionOptions options)
-    : shard_{shard}, number_{number}, id_{id}, options_{options}, advanced_{shard.runtime.executor}, calls_ended_{shard.runtime.executor}, lock_{shard.runtime.executor} {}
+    : shard_{shard},
+      number_{number},
+      id_{id},
+      options_{options},
+      advanced_{shard.runtime.executor},
+      calls_ended_{shard.runtime.executor},
+      lock_{shard.runtime.executor} {}
 
 PartitionLog::~PartitionLog() {
   TAILRACE_CHECK(!waiters_head_, "nobody waits for a partition that goes away");
@@ -48,8 +54,14 @@ Result<void> PartitionLog::appendable(std::size_t bytes) const {
 }
 
 FrameHeader PartitionLog::frame(FrameType type) const {
-  return {.type = type, .partition = number_, .base_offset = end_, .segment_base = active().base, .position = active().end,
-          .term = hard_.term, .append_time_ms = last_append_ms_, .sub = sub_};
+  return {.type = type,
+          .partition = number_,
+          .base_offset = end_,
+          .segment_base = active().base,
+          .position = active().end,
+          .term = hard_.term,
+          .append_time_ms = last_append_ms_,
+          .sub = sub_};
 }
 
 Result<void> PartitionLog::save_hard_state(const HardState& state, std::uint64_t generation) {
@@ -60,6 +72,7 @@ Result<void> PartitionLog::save_hard_state(const HardState& state, std::uint64_t
   Buffer payload = Buffer::allocate(kHardStateBytes);
   encode(hard_, payload.bytes());
   std::uint64_t queued = shard_.wal.append(frame(FrameType::hard_state), Slice::whole(std::move(payload)), this);
+  hard_frame_ = queued;
   queued_.push_back({queued, {}, generation});
   return {};
 }
@@ -73,7 +86,9 @@ Result<void> PartitionLog::append_mark(const Mark& mark) {
   header.term = mark.term;
   Slice payload;
   switch (mark.kind) {
-    case MarkKind::term_start: note_term(terms_, {mark.term, end_, sub_}); break;
+    case MarkKind::term_start:
+      note_term(terms_, {mark.term, end_, sub_});
+      break;
     case MarkKind::members: {
       header.type = FrameType::members;
       Buffer bytes = Buffer::allocate(mark.members.size());
@@ -157,8 +172,14 @@ void PartitionLog::lay_down(Slice batch, const BatchHeader& placed) {
   FrameHeader header = frame(FrameType::batch);
   header.term = placed.leader_epoch;
   std::uint64_t sequence = shard_.wal.append(header, batch, this);
-  hot_.push({.bytes = std::move(batch), .base = placed.base_offset, .next = placed.next_offset(), .segment = segment.base,
-             .position = segment.end, .digest = digest, .frame = sequence, .append_ms = last_append_ms_});
+  hot_.push({.bytes = std::move(batch),
+             .base = placed.base_offset,
+             .next = placed.next_offset(),
+             .segment = segment.base,
+             .position = segment.end,
+             .digest = digest,
+             .frame = sequence,
+             .append_ms = last_append_ms_});
   ++undurable_;
   segment.end += static_cast<std::uint32_t>(hot_.back().bytes.length);
   end_ = placed.next_offset();
@@ -245,9 +266,12 @@ class PartitionLog::CommittedAwaiter : private CommitWaiter {
  public:
   CommittedAwaiter(PartitionLog& partition, Offset wanted) : partition_{partition} { end = wanted; }
   [[nodiscard]] bool await_ready() noexcept {
-    if (partition_.commit_.offset >= end) ended = WaitEnd::committed;
-    else if (end > partition_.end_) ended = WaitEnd::cut;
-    else return !partition_.usable() || partition_.shard_.failed();
+    if (partition_.commit_.offset >= end)
+      ended = WaitEnd::committed;
+    else if (end > partition_.end_)
+      ended = WaitEnd::cut;
+    else
+      return !partition_.usable() || partition_.shard_.failed();
     return true;
   }
   void await_suspend(std::coroutine_handle<> caller) noexcept {
@@ -268,10 +292,14 @@ class PartitionLog::CommittedAwaiter : private CommitWaiter {
 
 Task<Result<void>> PartitionLog::committed(Offset end) {
   switch (co_await CommittedAwaiter{*this, end}) {
-    case WaitEnd::committed: co_return Result<void>{};
-    case WaitEnd::cut: co_return fail(Errc::not_leader, "the offset was cut from the log");
-    case WaitEnd::abandoned: co_return fail(Errc::not_leader, "leadership was lost before it was known to be committed");
-    case WaitEnd::over: break;
+    case WaitEnd::committed:
+      co_return Result<void>{};
+    case WaitEnd::cut:
+      co_return fail(Errc::not_leader, "the offset was cut from the log");
+    case WaitEnd::abandoned:
+      co_return fail(Errc::not_leader, "leadership was lost before it was known to be committed");
+    case WaitEnd::over:
+      break;
   }
   TAILRACE_CO_TRY_VOID(usable());
   co_return std::unexpected(shard_.failure());
@@ -313,8 +341,10 @@ ReplicatedState PartitionLog::replicated() const {
   out.start.position = from;
   out.start.term = term_before(terms_, from, history_.term);
   for (const Mark& m : marks_) {
-    if (m.begin >= from) out.marks.push_back(m);
-    else if (m.kind == MarkKind::members) out.start.members = m.members;
+    if (m.begin >= from)
+      out.marks.push_back(m);
+    else if (m.kind == MarkKind::members)
+      out.start.members = m.members;
   }
   for (const TermEntry& t : terms_) {
     LogPosition begin{t.start, t.sub == 0 ? 0 : t.sub - 1};
@@ -349,6 +379,7 @@ PartitionCheckpoint PartitionLog::checkpoint() const {
   c.number = number_;
   c.id = id_;
   c.hard = hard_;
+  c.hard_frame = hard_frame_;
   // Both may be ahead of this disk: a quorum elsewhere has it. Where the entries in front of a log start are not durable here, the next start
   // would take it for the log's end, inside a batch; its frame follows them.
   c.log_start = std::min(log_start_, flushed_);

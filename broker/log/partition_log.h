@@ -90,16 +90,16 @@ class PartitionLog final : public Partition, public WalWriter::Listener {
   [[nodiscard]] std::uint64_t hot_bytes() const { return hot_.bytes(); }
   [[nodiscard]] std::uint64_t unsynced_bytes() const;
   [[nodiscard]] bool damaged() const;
-  void fail_waiters();                 // the directory failed, or the shard log closes
-  void shut();                         // every later call answers closed
+  void fail_waiters();  // the directory failed, or the shard log closes
+  void shut();          // every later call answers closed
   void mark_removed();
   /// The shard log goes, and whoever still holds the partition keeps a shell: its memory is given back, the shard touched no more.
   void detach();
-  Task<Result<void>> delete_files();   // after mark_removed() is durable
-  Task<void> quiesce();                // no segment write is running afterwards
+  Task<Result<void>> delete_files();  // after mark_removed() is durable
+  Task<void> quiesce();               // no segment write is running afterwards
   /// Waits for calls that wait for the disk or the WAL. After shut() or mark_removed() no new one begins to.
   Task<void> calls_ended();
-  bool flush_queued = false;           // the shard's: already in its queue
+  bool flush_queued = false;  // the shard's: already in its queue
 
  private:
   struct SavePoint {  // where the active index and the producer state may be written to .idx
@@ -110,14 +110,14 @@ class PartitionLog final : public Partition, public WalWriter::Listener {
     explicit OpenSegment(Offset base_in) : base{base_in}, index{base_in} {}
     Offset base;
     SegmentIndex index;
-    std::uint32_t end = 0;        // bytes appended
-    std::uint32_t durable = 0;    // bytes whose frames are durable
-    std::uint32_t written = 0;    // bytes in the file, perhaps not synced
+    std::uint32_t end = 0;      // bytes appended
+    std::uint32_t durable = 0;  // bytes whose frames are durable
+    std::uint32_t written = 0;  // bytes in the file, perhaps not synced
     std::uint32_t synced = 0;
     std::uint64_t allocated = 0;
-    bool created = false;         // the file exists, and this life synced its folder and those above
-    bool failed = false;          // the file failed a write or a sync: to be retired
-    bool keep_length = false;     // damaged: not cut to its length when sealed
+    bool created = false;      // the file exists, and this life synced its folder and those above
+    bool failed = false;       // the file failed a write or a sync: to be retired
+    bool keep_length = false;  // damaged: not cut to its length when sealed
     std::optional<SavePoint> save{};
     std::uint32_t last_save = 0;
     std::vector<std::byte> state_after{};  // producer state at its end, once it is rolled
@@ -168,8 +168,8 @@ class PartitionLog final : public Partition, public WalWriter::Listener {
     Offset base{};                                // of the first batch
     std::uint32_t begin = 0, end = 0;
     ColdReader::Source source{};
-    ColdBytes bytes{};            // read
-    std::uint32_t good_end = 0;   // and good up to here
+    ColdBytes bytes{};             // read
+    std::uint32_t good_end = 0;    // and good up to here
     std::optional<Error> error{};  // why not up to `end`
   };
 
@@ -274,19 +274,20 @@ class PartitionLog final : public Partition, public WalWriter::Listener {
   bool attached_ = true;  // false: shard_ may be gone
   bool truncating_ = false;
   bool folders_made_ = false;
-  bool close_emptied_ = false;     // the active segment was left because all of it is deleted
-  bool laying_anew_ = false;       // a truncation makes what is below out of the files again: reads wait
-  std::uint64_t cut_frame_ = 0;    // a truncation frame whose cut is not carried out yet
+  bool close_emptied_ = false;                       // the active segment was left because all of it is deleted
+  bool laying_anew_ = false;                         // a truncation makes what is below out of the files again: reads wait
+  std::uint64_t cut_frame_ = 0;                      // a truncation frame whose cut is not carried out yet
   std::optional<PartitionCheckpoint> before_cut_{};  // what checkpoints say while it is: the frame is replayed over it
 
-  HardState hard_{};               // what the newest frame says
+  HardState hard_{};              // what the newest frame says
+  std::uint64_t hard_frame_ = 0;  // its frame
   DurabilityListener* listener_ = nullptr;
-  struct Queued {                  // a frame that is not durable yet, and what will be when it is
+  struct Queued {  // a frame that is not durable yet, and what will be when it is
     std::uint64_t frame = 0;
     LogPosition end{};             // of an entry of length zero
     std::uint64_t generation = 0;  // of a hard state
   };
-  std::vector<Queued> queued_{};   // ascending
+  std::vector<Queued> queued_{};  // ascending
   std::uint64_t durable_generation_ = 0;
   std::uint32_t sub_ = 0;
   Offset log_start_{};
@@ -299,11 +300,11 @@ class PartitionLog final : public Partition, public WalWriter::Listener {
   std::int64_t last_append_ms_ = -1;
   HistoryStart history_{};
   std::vector<TermEntry> terms_{};
-  std::vector<Mark> marks_{};      // of memberships and log starts
+  std::vector<Mark> marks_{};  // of memberships and log starts
   std::vector<Hole> holes_{};
 
   HotTail hot_{};
-  std::size_t undurable_ = 0;      // batches at the back of hot_ whose frames are not durable yet
+  std::size_t undurable_ = 0;  // batches at the back of hot_ whose frames are not durable yet
   std::vector<SealedSegment> sealed_{};
   std::vector<std::unique_ptr<OpenSegment>> open_{};
   Copied copied_{};
@@ -316,7 +317,7 @@ class PartitionLog final : public Partition, public WalWriter::Listener {
   Notifier advanced_;
   std::size_t calls_ = 0;
   Notifier calls_ended_;
-  AsyncLock lock_;                 // segment writes, sealing, truncation: one at a time
+  AsyncLock lock_;  // segment writes, sealing, truncation: one at a time
 };
 
 /// All that is known of the log goes, and it begins at `start`.

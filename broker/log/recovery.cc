@@ -101,19 +101,24 @@ class Replay {
         Offset next = header->next_offset();
         bool again = !p.tail.empty() && p.tail.back().type == FrameType::batch && next <= p.tail.back().next;
         if (again) return;
-        p.tail.push_back({h.type, std::move(frame.payload), header->base_offset, next, h.segment_base, h.position, h.sequence, h.append_time_ms,
-                          h.length, h.length, static_cast<std::uint32_t>(frame.position), frame.file});
+        p.tail.push_back({h.type, std::move(frame.payload), header->base_offset, next, h.segment_base, h.position, h.sequence, h.append_time_ms, h.length,
+                          h.length, static_cast<std::uint32_t>(frame.position), frame.file});
         p.end = std::max(p.end, next);
         return;
       }
       case FrameType::remainder:
         last_batch_[s.number] = h.sequence;
-        p.tail.push_back({h.type, std::move(frame.payload), h.base_offset, h.base_offset, h.segment_base, h.position, h.sequence, h.append_time_ms,
-                          h.length, h.length, static_cast<std::uint32_t>(frame.position), frame.file});
+        p.tail.push_back({h.type, std::move(frame.payload), h.base_offset, h.base_offset, h.segment_base, h.position, h.sequence, h.append_time_ms, h.length,
+                          h.length, static_cast<std::uint32_t>(frame.position), frame.file});
         p.end = std::max(p.end, h.base_offset);
         return;
       case FrameType::hard_state:
-        if (auto state = decode_hard_state(frame.payload.bytes(), h.term)) s.hard = *state;
+        // What the checkpoint says may be newer than frames that are read for the sake of others; what a start found out is.
+        if (h.sequence <= s.hard_frame) return;
+        if (auto state = decode_hard_state(frame.payload.bytes(), h.term)) {
+          s.hard = *state;
+          s.hard_frame = h.sequence;
+        }
         return;
       case FrameType::term_start:
         raise_term(s, h.term);
@@ -198,8 +203,10 @@ class Replay {
       if (t.type != FrameType::remainder) continue;
       t.next = std::min(t.next, cut);  // the cut may be named in a segment that its batches were moved to
       if (t.segment < h.segment_base) continue;
-      if (t.segment > h.segment_base || t.position >= h.position) t.length = 0;
-      else t.length = std::min(t.length, h.position - t.position);
+      if (t.segment > h.segment_base || t.position >= h.position)
+        t.length = 0;
+      else
+        t.length = std::min(t.length, h.position - t.position);
       if (t.bytes.length > 0) t.bytes = t.bytes.part(0, t.length);
     }
     std::erase_if(p.tail, [](const TailFrame& t) { return t.length == 0; });
@@ -231,7 +238,8 @@ Task<Result<void>> open_slots(io::Runtime& runtime, const ShardLogOptions& optio
   auto directory = directory_id_bytes(options.directory_id);
   for (const io::DirectoryEntry& entry : files) {
     std::uint32_t number = 0;
-    if (entry.name.size() != 6 || !entry.name.ends_with(".log") || entry.name[0] < '0' || entry.name[0] > '9' || entry.name[1] < '0' || entry.name[1] > '9') continue;
+    if (entry.name.size() != 6 || !entry.name.ends_with(".log") || entry.name[0] < '0' || entry.name[0] > '9' || entry.name[1] < '0' || entry.name[1] > '9')
+      continue;
     number = static_cast<std::uint32_t>((entry.name[0] - '0') * 10 + (entry.name[1] - '0'));
     if (number >= static_cast<std::uint32_t>(limits::kWalSlotsMax)) continue;
     io::OpenOptions open{.write = true, .direct = true};
@@ -333,7 +341,10 @@ Task<Result<void>> recover(io::Runtime& runtime, ShardLogOptions options, Recove
   Replay replay{into, options.hot_tail_bytes};
   std::vector<BadPlace> damage;
   std::uint64_t first_frame = checkpoint.clean ? checkpoint.durable_frame + 1 : checkpoint.oldest_frame;
-  WalScanner scanner{runtime, checkpoint.durable_frame, first_frame, [&](const FrameHeader& header) { return replay.wants(header); },
+  WalScanner scanner{runtime,
+                     checkpoint.durable_frame,
+                     first_frame,
+                     [&](const FrameHeader& header) { return replay.wants(header); },
                      [&](ScannedFrame&& frame) { return replay.apply(std::move(frame)); },
                      [&](const BadPlace& bad) { damage.push_back(bad); }};
   TAILRACE_CO_TRY_VOID(co_await scanner.scan(files));
@@ -346,8 +357,8 @@ Task<Result<void>> recover(io::Runtime& runtime, ShardLogOptions options, Recove
   report.padding_repaired += result.padding_repaired;
   report.corrupt = damage.size();
   for (const BadPlace& bad : damage) {
-    log_error("wal.corrupt", "shard {} file {} position {}: frames {} to {} were durable and are {}", options.shard.value(), bad.file,
-              bad.position, bad.first_frame, bad.next_frame, bad.header ? "damaged" : "damaged or missing");
+    log_error("wal.corrupt", "shard {} file {} position {}: frames {} to {} were durable and are {}", options.shard.value(), bad.file, bad.position,
+              bad.first_frame, bad.next_frame, bad.header ? "damaged" : "damaged or missing");
     if (bad.header) {
       auto found = into.partitions.find(bad.header->partition);
       bool holds_data = bad.header->type == FrameType::batch || bad.header->type == FrameType::remainder;
@@ -396,8 +407,10 @@ Task<Result<void>> recover(io::Runtime& runtime, ShardLogOptions options, Recove
     bool damaged = !p.removed && std::ranges::any_of(p.state.holes, [](const Hole& h) { return !h.accepted; });
     if (damaged) ++report.damaged_partitions;
     // Told in the checkpoint of this start, before the evidence goes: the replica asks the others before it votes or leads.
-    if (damaged) p.state.hard.suspicion = kLost;
-    else if (result.torn && !p.removed) p.state.hard.suspicion = std::max(p.state.hard.suspicion, kCut);
+    if (damaged)
+      p.state.hard.suspicion = kLost;
+    else if (result.torn && !p.removed)
+      p.state.hard.suspicion = std::max(p.state.hard.suspicion, kCut);
   }
   for (const auto& [number, offset] : result.cut_batches) {
     auto found = into.partitions.find(number);

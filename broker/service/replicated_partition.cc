@@ -18,15 +18,22 @@ raft::ReplicaId replica_id(NodeId node, const std::array<std::uint8_t, 16>& dire
 }
 
 log::HardState stored(const raft::HardState& state) {
-  return {.term = state.term, .vote_node = state.vote.node, .vote_directory = state.vote.directory.bytes,
-          .suspicion = static_cast<std::uint8_t>(state.suspicion), .floor_term = state.floor.term, .floor = state.floor.position};
+  return {.term = state.term,
+          .vote_node = state.vote.node,
+          .vote_directory = state.vote.directory.bytes,
+          .suspicion = static_cast<std::uint8_t>(state.suspicion),
+          .floor_term = state.floor.term,
+          .floor = state.floor.position};
 }
 
 log::Mark stored(const raft::Mark& mark, const raft::Membership& members) {
   log::Mark out{.begin = mark.begin, .term = mark.term, .kind = log::MarkKind::term_start, .log_start = mark.log_start, .members = {}};
   switch (mark.kind) {
-    case raft::MarkKind::term_start: break;
-    case raft::MarkKind::log_start: out.kind = log::MarkKind::log_start; break;
+    case raft::MarkKind::term_start:
+      break;
+    case raft::MarkKind::log_start:
+      out.kind = log::MarkKind::log_start;
+      break;
     case raft::MarkKind::members:
       out.kind = log::MarkKind::members;
       out.members = encode_members(members);
@@ -37,9 +44,12 @@ log::Mark stored(const raft::Mark& mark, const raft::Membership& members) {
 
 raft::MarkKind replica_kind(log::MarkKind kind) {
   switch (kind) {
-    case log::MarkKind::term_start: break;
-    case log::MarkKind::members: return raft::MarkKind::members;
-    case log::MarkKind::log_start: return raft::MarkKind::log_start;
+    case log::MarkKind::term_start:
+      break;
+    case log::MarkKind::members:
+      return raft::MarkKind::members;
+    case log::MarkKind::log_start:
+      return raft::MarkKind::log_start;
   }
   return raft::MarkKind::term_start;
 }
@@ -66,6 +76,14 @@ Result<raft::Recovered> recovered(const log::Partition& log, const raft::Replica
     out.members_after.push_back({mark.begin, in_force});
   }
   out.end = state.end;
+  // A term is durable before its entries (R1): where it is not, damage took a hard state, and with it perhaps a vote.
+  LeaderEpoch newest = out.start_term;
+  for (const raft::Mark& mark : out.marks) newest = std::max(newest, mark.term);
+  if (newest > out.hard.term) {
+    out.hard.term = newest;
+    out.hard.vote = {};
+    out.hard.suspicion = raft::Suspicion::lost;
+  }
   // Nobody else could have had a say in what a lone voter stored.
   bool alone = in_force.voter_count() == 1 && in_force.is_voter(self);
   out.commit = alone ? state.end : std::clamp(state.commit, out.start, state.end);
@@ -204,8 +222,8 @@ Task<void> ReplicatedPartition::carry_out_slowly(std::vector<raft::Action> rest,
       ++shard_.counters.snapshots_installed;
       const raft::Snapshot& place = install->snapshot;
       if (planted(PlantedBug::raft_snapshot_without_producers)) cargo.producers = log::ProducerState{}.snapshot();
-      auto done = co_await log_->install({.position = place.position, .term = place.position_term, .members = encode_members(place.members)},
-                                         place.log_start, std::move(cargo.producers));
+      auto done = co_await log_->install({.position = place.position, .term = place.position_term, .members = encode_members(place.members)}, place.log_start,
+                                         std::move(cargo.producers));
       if (!done) fail_here("a snapshot", done.error());
       installed = place.position;
     } else {
@@ -226,9 +244,7 @@ void ReplicatedPartition::fail_here(std::string_view what, const Error& error) {
   log_->abandon_waiters();
 }
 
-std::string ReplicatedPartition::name() const {
-  return fmt::format("{}-{}", log_->id().topic.to_string(), log_->id().index.value());
-}
+std::string ReplicatedPartition::name() const { return fmt::format("{}-{}", log_->id().topic.to_string(), log_->id().index.value()); }
 
 void ReplicatedPartition::role_changed(const raft::RoleChanged& changed) {
   bool led = role_ == raft::Role::leader;
@@ -444,8 +460,10 @@ Task<void> ReplicatedPartition::read_entries(raft::ReadEntries asked) {
   std::vector<CarriedBatch> batches;
   auto read = co_await log_->read_replica(asked.from, asked.until, asked.bytes_max);
   if (!read) {
-    if (read.error().code == Errc::offset_out_of_range) answer.status = raft::ReadStatus::gone;
-    else if (!closed_) log_warn("replica.read_failed", "{}: from {} for node {}: {}", name(), asked.from.value(), asked.to.node.value(), read.error().detail);
+    if (read.error().code == Errc::offset_out_of_range)
+      answer.status = raft::ReadStatus::gone;
+    else if (!closed_)
+      log_warn("replica.read_failed", "{}: from {} for node {}: {}", name(), asked.from.value(), asked.to.node.value(), read.error().detail);
   } else if (!read->batches.empty()) {
     answer.status = raft::ReadStatus::ok;
     answer.begin = read->begin;
@@ -459,8 +477,12 @@ Task<void> ReplicatedPartition::read_entries(raft::ReadEntries asked) {
   handle([&](Actions& out) {
     auto append = replica_->entries_read(answer, shard_.runtime().clock.now(), out);
     if (!append) return;
-    shard_.send({.partition = log_->id(), .from = shard_.self(), .to = asked.to, .incarnation = shard_.incarnation(),
-                 .body = raft::Message{*append}, .batches = std::move(batches)});
+    shard_.send({.partition = log_->id(),
+                 .from = shard_.self(),
+                 .to = asked.to,
+                 .incarnation = shard_.incarnation(),
+                 .body = raft::Message{*append},
+                 .batches = std::move(batches)});
   });
 }
 
@@ -476,8 +498,13 @@ Task<void> ReplicatedPartition::send_snapshot(raft::ReplicaId to) {
     if (!state) log_warn("replica.snapshot", "{}: {}", name(), state.error().detail);
     co_return replica_->snapshot_failed(to);
   }
-  shard_.send({.partition = log_->id(), .from = shard_.self(), .to = to, .incarnation = shard_.incarnation(),
-               .body = raft::Message{*snapshot}, .batches = {}, .producers = std::move(state->producers)});
+  shard_.send({.partition = log_->id(),
+               .from = shard_.self(),
+               .to = to,
+               .incarnation = shard_.incarnation(),
+               .body = raft::Message{*snapshot},
+               .batches = {},
+               .producers = std::move(state->producers)});
 }
 
 }  // namespace tailrace::broker::service

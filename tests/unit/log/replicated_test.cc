@@ -90,7 +90,8 @@ TEST_F(Replicated, TheListenerHearsOnlyOfWhatAPowerCutLeaves) {
     world.begin_term(term);
     saved[world.generation] = log().replicated().hard;
     for (int i = 0; i < term % 4; ++i) ASSERT_TRUE(world.copy(term, std::string(700, 'v')));
-    if (term % 3 == 0) ASSERT_TRUE(world.mark({.term = LeaderEpoch{term}, .kind = MarkKind::members, .log_start = {}, .members = std::vector<std::byte>(8, std::byte{7})}));
+    if (term % 3 == 0)
+      ASSERT_TRUE(world.mark({.term = LeaderEpoch{term}, .kind = MarkKind::members, .log_start = {}, .members = std::vector<std::byte>(8, std::byte{7})}));
     world.loop().run_for(std::chrono::microseconds{300 * term});
   }
   world.settle();
@@ -203,7 +204,8 @@ TEST_F(Replicated, ALogStartAheadOfTheDiskMakesNoEndInsideABatch) {
       if (i % 5 != 0) continue;
       ReplicaWorld after{seed, slow.disk().crash_image(sim::CrashPlan::lose_all())};
       ASSERT_TRUE(after.start());
-      EXPECT_TRUE(ends.contains(after.partition->log_end())) << "seed " << seed << ": the log ends at " << after.partition->log_end().value() << ", inside a batch";
+      EXPECT_TRUE(ends.contains(after.partition->log_end()))
+          << "seed " << seed << ": the log ends at " << after.partition->log_end().value() << ", inside a batch";
       EXPECT_LE(after.partition->log_start(), after.partition->log_end());
       EXPECT_EQ(after.partition->stats().damage, "");
     }
@@ -239,7 +241,8 @@ TEST_F(Replicated, ACrashAtEveryByteOfAHardStateLeavesTheOldOneOrTheNewOne) {
       for (std::uint64_t bytes = 0; bytes <= limits::kWalBlock; bytes += bytes < 200 || bytes > limits::kWalBlock - 8 ? 1 : 37) {
         sim::CrashPlan plan = sim::CrashPlan::lose_all();
         plan.fate = [&](const sim::UnflushedWrite& write) {
-          return write.in_flight && write.path.find("/wal/") != std::string::npos ? sim::Fate{sim::Fate::Keep::prefix, bytes, rest} : sim::Fate{sim::Fate::Keep::none};
+          return write.in_flight && write.path.find("/wal/") != std::string::npos ? sim::Fate{sim::Fate::Keep::prefix, bytes, rest}
+                                                                                  : sim::Fate{sim::Fate::Keep::none};
         };
         ReplicaWorld after{11, world.disk().crash_image(plan)};
         ASSERT_TRUE(after.start());
@@ -265,6 +268,29 @@ TEST_F(Replicated, ACrashAtEveryByteOfAHardStateLeavesTheOldOneOrTheNewOne) {
   }
 }
 
+// What a start found out, and what was newer than some frames that are read again, is not undone by reading them again: a cut tail would be
+// trusted after a second crash, and a term go back behind entries of it.
+TEST_F(Replicated, NoFrameThatIsReadAgainTakesBackWhatACheckpointKnows) {
+  world.begin_term(5);
+  ASSERT_TRUE(world.copy(5, "not in a segment yet"));
+  HardState hard = log().replicated().hard;
+  hard.vote_node = NodeId{3};
+  ASSERT_TRUE(log().save_hard_state(hard, ++world.generation));
+  world.settle();
+  ASSERT_TRUE(world.loop().run_until([&] { return world.durable_generation == world.generation; }));
+  ASSERT_TRUE(world.copy(5, std::string(3'000, 't')));
+  ASSERT_TRUE(world.loop().run_until([&] { return !world.disk().writes_in_flight().empty(); }));
+  sim::CrashPlan torn = sim::CrashPlan::lose_all();
+  torn.fate = [](const sim::UnflushedWrite& write) { return write.in_flight ? sim::Fate{sim::Fate::Keep::prefix, 700} : sim::Fate{sim::Fate::Keep::none}; };
+  world.cut_power(torn);
+  EXPECT_EQ(log().replicated().hard.suspicion, kCut);
+  for (int crashes = 0; crashes < 3; ++crashes) {
+    world.cut_power();
+    EXPECT_EQ(log().replicated().hard.suspicion, kCut) << "after " << crashes + 1 << " more";
+    EXPECT_EQ(log().replicated().hard.vote_node, NodeId{3});
+  }
+}
+
 // The same for the checkpoint, which is where the vote lives once its WAL file was recycled.
 TEST_F(Replicated, ACrashInACheckpointOfAHardStateLosesNoVote) {
   world.begin_term(6);
@@ -277,7 +303,8 @@ TEST_F(Replicated, ACrashInACheckpointOfAHardStateLosesNoVote) {
     for (std::uint64_t at = 0; at <= bytes.size(); at += at < 300 ? 3 : 129) {
       sim::CrashPlan plan = sim::CrashPlan::lose_all();
       plan.fate = [at](const sim::UnflushedWrite& write) {
-        return write.in_flight && write.path.find("checkpoint") != std::string::npos ? sim::Fate{sim::Fate::Keep::prefix, at, sim::Fate::Rest::noise} : sim::Fate{sim::Fate::Keep::none};
+        return write.in_flight && write.path.find("checkpoint") != std::string::npos ? sim::Fate{sim::Fate::Keep::prefix, at, sim::Fate::Rest::noise}
+                                                                                     : sim::Fate{sim::Fate::Keep::none};
       };
       images.emplace_back(world.disk().crash_image(plan), voted);
     }
