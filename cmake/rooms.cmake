@@ -1,7 +1,7 @@
 # The rooms of broker/, in build order, and the arrows between them. A room may use what its line lists, plus base and
 # model (base itself uses nothing of ours). The build refuses any other arrow: a new one comes with its reason in the
 # commit that adds it.
-set(TAILRACE_ROOMS base model codec io shard io_uring io_threads io_asio log raft group queue stream flow cluster service
+set(TAILRACE_ROOMS base model codec io shard io_uring io_threads io_asio log raft group queue stream stream_rocksdb flow cluster service
     native kafka http server)
 
 set(TAILRACE_USES_base "")
@@ -16,6 +16,7 @@ set(TAILRACE_USES_log base model io codec)      # codec: batch headers are read 
 foreach(pure raft group queue stream flow cluster)
   set(TAILRACE_USES_${pure} base model)
 endforeach()
+set(TAILRACE_USES_stream_rocksdb base model io stream)  # the index of streams behind stream's interface; io: calls that block
 set(TAILRACE_USES_service base model log raft group queue stream flow cluster codec shard io)
 # codec: batches are validated at the edge; flow: memory is taken before a frame is read; cluster: the catalog that a service answers with
 set(TAILRACE_USES_http base model service)
