@@ -273,5 +273,75 @@ TEST(Histories, PowerCutsAtEveryWriteOfAHardState) {
   }
 }
 
+// A bit of one disk flips, in front of what it acknowledged; it has proof that entries are gone. Then it is the first whose patience ends, while
+// the leader pauses: it neither leads nor lets somebody lead without the record, and the two whole ones are enough.
+TEST(Histories, AFlippedBitOnAMinorityThatThenTriesToLead) {
+  for (bool leader_stays_away : {false, true}) {
+    Three t;
+    auto first = t.world.produce(t.a);
+    t.world.run(200ms);
+    ASSERT_TRUE(t.world.acknowledged(first));
+    LogPosition before = t.world.node(t.b).disk.entries.back().begin;
+    auto second = t.world.produce(t.a);
+    t.world.run(200ms);
+    ASSERT_TRUE(t.world.acknowledged(second));
+    t.world.crash(t.b);
+    t.world.lose_tail(t.b, before, Suspicion::lost);
+    t.world.pause(t.a, true);
+    t.world.start(t.b);
+    for (int i = 0; i < 40; ++i) {
+      t.world.campaign(t.b);
+      t.world.run(20ms);
+      ASSERT_NE(t.world.replica(t.b).role(), Role::leader) << "with a record missing that was acknowledged";
+    }
+    if (!leader_stays_away) t.world.pause(t.a, false);
+    bool led = t.world.await([&] { return t.world.leader() >= 0 && t.world.leader() != t.b; }, 30s);
+    // While the only other one that may have acknowledged what is gone cannot be asked, nobody leads: better than without the record.
+    EXPECT_EQ(led, !leader_stays_away);
+    t.ends_well();
+  }
+}
+
+// Appends that were under way when their entries were deleted everywhere come late, doubled and in the wrong order, to a member that has begun behind
+// them: nothing of it changes.
+TEST(Histories, LateAppendsBehindACompactedLog) {
+  Cluster world{{.nodes = 3, .delay_max = 20ms}};
+  int a = world.await_leader(), c = (a + 1) % 3;
+  ASSERT_GE(a, 0);
+  world.run(500ms);
+  std::vector<Packet> late;
+  for (int i = 0; i < 12; ++i) {
+    (void)world.produce(a, 2);
+    for (int step = 0; step < 8; ++step) {
+      world.step();
+      std::erase_if(world.packets(), [&](const Packet& packet) {
+        bool held = packet.to == world.node(c).id && !packet.batches.empty();
+        if (held) late.push_back(packet);
+        return held;
+      });
+    }
+  }
+  ASSERT_GT(late.size(), 5u);
+  LogPosition end = world.replica(a).commit();
+  world.isolate(c);
+  ASSERT_EQ(world.advance_log_start(a, end.offset), Verdict::ok);
+  world.run(1s);
+  world.heal();
+  ASSERT_TRUE(world.await([&] { return world.replica(c).commit() >= end; }));
+  LogPosition caught_up = world.replica(c).log().end();
+  EXPECT_GE(world.replica(c).log().start(), late.back().batches.back().begin) << "it began behind them";
+  for (int round = 0; round < 2; ++round) {
+    for (std::size_t i = late.size(); i-- > 0;) {
+      world.deliver(late[i]);
+      if (i % 3 == 0) world.deliver(late[i]);
+      world.step();
+      ASSERT_GE(world.replica(c).log().end(), caught_up);
+    }
+  }
+  world.run(1s);
+  world.check_final(world.leader());
+  EXPECT_EQ(world.violation(), "");
+}
+
 }  // namespace
 }  // namespace tailrace::broker::raft::test
