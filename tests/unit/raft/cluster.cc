@@ -1,22 +1,14 @@
 #include "tests/unit/raft/cluster.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <cstdlib>
-#include <utility>
 #include <functional>
+#include <utility>
+
+#include "tests/unit/raft/cluster_text.h"
 
 namespace tailrace::broker::raft::test {
 namespace {
-
-std::string text(LogPosition at) { return fmt::format("({},{})", at.offset.value(), at.sub); }
-
-std::string text(const Membership& members) {
-  std::string out;
-  for (const Member& m : members.members()) out += fmt::format(" {}.{}{}", m.id.node.value(), m.id.directory.bytes[0], m.voter ? "" : "?");
-  return out;
-}
 
 /// For a trace: what changes a node's state, in a line.
 std::string describe(const Action& action) {
@@ -330,70 +322,6 @@ void Cluster::act(int i, const Action& action, Actions& out) {
   }
 }
 
-void Cluster::note_append(const Entry& entry) {
-  auto [known, fresh] = chains_.emplace(std::pair{entry.term, entry.end}, entry.chain);
-  if (!fresh && known->second != entry.chain) suspect(fmt::format("two logs differ before {} of term {}", text(entry.end), entry.term.value()));
-}
-
-/// What one replica says is committed is so for ever and for all, and a majority has it on its disk.
-void Cluster::note_commit(int i) {
-  Node& n = node(i);
-  LogPosition to = n.replica->commit();
-  auto mine = n.seen.chain_at(to);
-  if (!mine) return violate(fmt::format("node {}: the commit {} is no entry's end", i, text(to)));
-  for (const Entry& entry : n.seen.entries) {
-    if (entry.end > to) break;
-    auto [known, fresh] = committed_.emplace(entry.end, entry.chain);
-    if (fresh) committed_in_[n.replica->term()] = entry.end;
-    if (!fresh && known->second != entry.chain) return violate(fmt::format("node {}: committed entries differ at {}", i, text(entry.end)));
-  }
-  if (auto known = committed_.find(to); known != committed_.end() && known->second != *mine) violate(fmt::format("node {}: committed logs differ at {}", i, text(to)));
-  if (n.replica->role() != Role::leader) return;
-  std::size_t durable = 0;
-  const Membership& members = n.replica->members();
-  for (const Member& member : members.members()) {
-    if (!member.voter) continue;
-    for (const Node& other : nodes_) {
-      if (other.id != member.id) continue;
-      if (other.disk.start >= to || other.disk.chain_at(to) == mine || other.disk.hard.suspicion != Suspicion::none) ++durable;
-    }
-  }
-  // A member whose directory is gone had it once; it is counted as having it.
-  for (const Member& member : members.members()) {
-    if (member.voter && std::ranges::none_of(nodes_, [&](const Node& o) { return o.id == member.id; })) ++durable;
-  }
-  if (durable < members.quorum()) suspect(fmt::format("node {}: {} is committed and {} of {} voters have it on disk", i, text(to), durable, members.voter_count()));
-}
-
-void Cluster::look_after(int i) {
-  Node& n = node(i);
-  if (!n.up) return;
-  note(static_cast<std::uint64_t>(n.seen.end().offset.value()) * 256 + n.seen.end().sub);
-  if (options_.checks == Checks::all) n.replica->check_invariants();
-  if (n.replica->log().end() != n.seen.end()) suspect(fmt::format("node {}: the replica's log ends at {}, its owner's at {}", i, text(n.replica->log().end()), text(n.seen.end())));
-  // The membership in force is that of the log, committed or not.
-  const Membership* mine = &n.seen.start_members;
-  for (auto e = n.seen.entries.rbegin(); e != n.seen.entries.rend(); ++e) {
-    if (!e->is_mark || e->mark.kind != MarkKind::members) continue;
-    mine = &e->members;
-    break;
-  }
-  if (n.replica->members() != *mine) suspect(fmt::format("node {}: members{} are in force, its log says{}", i, text(n.replica->members()), text(*mine)));
-}
-
-/// Before a message leaves, what it depends on is on the disk (R1).
-void Cluster::check_send(int i, const Message& message) {
-  const HardState& disk = node(i).disk.hard;
-  const Header& header = std::visit([](const auto& m) -> const Header& { return m.header; }, message);
-  if (header.term > disk.term) suspect(fmt::format("node {} speaks in term {} and its disk knows {}", i, header.term.value(), disk.term.value()));
-  auto* vote = std::get_if<VoteReply>(&message);
-  if (vote && vote->granted && !vote->pre_vote && disk.term == header.term && disk.vote != header.to) {
-    suspect(fmt::format("node {} votes in term {} and its disk does not know for whom", i, header.term.value()));
-  }
-}
-
-// Reads and snapshots.
-
 void Cluster::answer_read(int i, const ReadEntries& read, Actions& out) {
   Node& n = node(i);
   EntriesRead answer{.to = read.to, .ticket = read.ticket, .status = ReadStatus::ok};
@@ -570,140 +498,5 @@ bool Cluster::await(const std::function<bool()>& condition, Duration wait) {
 }
 
 // Leading.
-
-int Cluster::leader() const {
-  int best = -1;
-  for (int i = 0; i < size(); ++i) {
-    const Node& n = nodes_[static_cast<std::size_t>(i)];
-    if (!n.up || n.paused || !n.replica->serving()) continue;
-    if (best < 0 || n.replica->term() > nodes_[static_cast<std::size_t>(best)].replica->term()) best = i;
-  }
-  return best;
-}
-
-int Cluster::await_leader(Duration wait) {
-  static_cast<void>(await([&] { return leader() >= 0; }, wait));
-  return leader();
-}
-
-std::optional<Sent> Cluster::produce_as(int i, int producer, int sequence, int records) {
-  Node& n = node(i);
-  if (!n.up || n.replica->can_append() != Verdict::ok) return std::nullopt;
-  Producers known = n.seen.producers_at(n.seen.end());
-  if (planted(PlantedBug::raft_forget_producers) && n.boots > 1) known.clear();
-  if (!n.kept_producers.empty()) known = n.kept_producers;
-  auto& window = known[producer];
-  for (const auto& [old, end] : window) {
-    if (old != sequence) continue;
-    ++counters.duplicates;
-    const Entry* original = n.seen.ending_at(end);
-    return Sent{i, n.boots, n.replica->term(), producer, sequence, end, original ? original->value : 0};
-  }
-  int expected = window.empty() ? 0 : window.back().first + 1;
-  if (sequence != expected && !planted(PlantedBug::raft_forget_producers)) {
-    // Only acknowledged batches are followed by the next one: one that is missing on a leader that serves was lost.
-    if (sequence > expected && n.replica->serving() && producer >= 0 && acknowledged_.contains({producer, sequence - 1}) &&
-        acknowledged_[{producer, sequence - 1}] <= n.replica->commit()) {
-      violate(fmt::format("node {} does not know batch {} of producer {}, which was acknowledged", i, sequence - 1, producer));
-    }
-    return std::nullopt;
-  }
-  Entry entry{.begin = n.seen.end(), .end = {n.seen.end().offset + records, 0}, .term = n.replica->term(), .producer = producer, .sequence = sequence, .value = next_value_++};
-  n.seen.append(entry);
-  entry = n.seen.entries.back();
-  n.seen.entries.pop_back();
-  note_append(entry);
-  queue(i, {.kind = Write::Kind::entry, .entry = entry});
-  Actions out;
-  n.replica->appended(entry.end.offset);
-  n.replica->replicate(now_, out);
-  drain(i, out);
-  return Sent{i, n.boots, entry.term, producer, sequence, entry.end, entry.value};
-}
-
-std::optional<Sent> Cluster::produce(int i, int records) {
-  if (!node(i).up) return std::nullopt;
-  const Producers known = node(i).seen.producers_at(node(i).seen.end());
-  auto found = known.find(0);
-  return produce_as(i, 0, found == known.end() ? 0 : found->second.back().first + 1, records);
-}
-
-/// By the node that took it, as long as it leads: that is who answers the producer.
-bool Cluster::acknowledged(const std::optional<Sent>& sent) {
-  if (!sent) return false;
-  if (auto done = acknowledged_.find({sent->producer, sent->sequence}); done != acknowledged_.end() && done->second == sent->end) return true;
-  Node& n = node(sent->node);
-  if (!n.up || n.boots != sent->incarnation || n.replica->role() != Role::leader || n.replica->term() != sent->term) return false;
-  if (n.replica->commit() < sent->end) return false;
-  const Entry* entry = n.seen.ending_at(sent->end);
-  if (n.seen.start < sent->end && (!entry || entry->producer != sent->producer || entry->sequence != sent->sequence)) return false;
-  auto [known, fresh] = acknowledged_.emplace(std::pair{sent->producer, sent->sequence}, sent->end);
-  if (!fresh && known->second != sent->end) violate(fmt::format("batch {} of producer {} acknowledged at two places", sent->sequence, sent->producer));
-  acknowledged_end_ = std::max(acknowledged_end_, sent->end);
-  return true;
-}
-
-Verdict Cluster::change(int i, ChangeKind kind, const ReplicaId& id) {
-  Actions out;
-  Verdict verdict = replica(i).change_members({kind, id}, now_, out);
-  drain(i, out);
-  return verdict;
-}
-
-Verdict Cluster::transfer(int i, int to) {
-  Actions out;
-  Verdict verdict = replica(i).transfer(node(to).id, now_, out);
-  drain(i, out);
-  if (verdict == Verdict::ok) ++counters.transfers;
-  return verdict;
-}
-
-Verdict Cluster::advance_log_start(int i, Offset start) {
-  Actions out;
-  Verdict verdict = replica(i).advance_log_start(start, now_, out);
-  drain(i, out);
-  return verdict;
-}
-
-void Cluster::campaign(int i) {
-  Actions out;
-  replica(i).campaign(now_, out);
-  drain(i, out);
-}
-
-void Cluster::confirm(int i) {
-  Node& n = node(i);
-  if (!n.up) return;
-  if (confirming_.contains(i) && confirming_[i].term == n.replica->term() && confirming_[i].incarnation == n.boots) return;
-  Actions out;
-  auto round = n.replica->confirm_leadership(out);
-  if (round) {
-    confirming_[i] = {*round, n.replica->commit(), acknowledged_end_, n.replica->log_start(), log_start_shown_, n.boots, n.replica->term()};
-  }
-  drain(i, out);
-}
-
-void Cluster::check_final(int leader) {
-  if (leader < 0) return violate("nobody serves");
-  const Image& log = node(leader).seen;
-  std::map<std::pair<int, int>, LogPosition> found;
-  for (const Entry& entry : log.entries) {
-    if (entry.producer < 0 || entry.end > replica(leader).commit()) continue;
-    auto [known, fresh] = found.emplace(std::pair{entry.producer, entry.sequence}, entry.end);
-    if (!fresh) violate(fmt::format("batch {} of producer {} is stored twice, at {} and {}", entry.sequence, entry.producer, text(known->second), text(entry.end)));
-  }
-  for (const auto& [batch, end] : acknowledged_) {
-    auto at = found.find(batch);
-    if (at == found.end() && end <= log.start) continue;  // deleted; but a second copy would not be
-    if (at == found.end()) violate(fmt::format("batch {} of producer {}, acknowledged at {}, is gone", batch.second, batch.first, text(end)));
-    else if (at->second != end) violate(fmt::format("batch {} of producer {} moved", batch.second, batch.first));
-  }
-  for (int i = 0; i < size(); ++i) {
-    if (node(i).up && replica(i).hard_state().suspicion != Suspicion::none && replica(i).members().is_voter(node(i).id) &&
-        replica(leader).members().is_voter(node(i).id)) {
-      violate(fmt::format("node {} is suspicious for ever", i));
-    }
-  }
-}
 
 }  // namespace tailrace::broker::raft::test
