@@ -85,6 +85,10 @@ constexpr std::array<Known, static_cast<std::size_t>(PlantedBug::count_)> kKnown
     {"stream_index_ahead", "stream"},
     {"stream_retry_first_id", "stream"},
     {"stream_keep_stale_head", "stream"},
+    {"group_skip_fencing", "group"},
+    {"group_two_owners", "group"},
+    {"group_commit_unfenced", "group"},
+    {"group_forgets_to_expire", "group"},
 }};
 
 }  // namespace

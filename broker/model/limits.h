@@ -10,20 +10,20 @@ inline constexpr std::size_t kKiB = 1024;
 inline constexpr std::size_t kMiB = 1024 * kKiB;
 
 // Names and topics.
-inline constexpr std::size_t kTopicNameMax = 249;           // Kafka's bound, so that both protocols can name every topic
+inline constexpr std::size_t kTopicNameMax = 249;  // Kafka's bound, so that both protocols can name every topic
 inline constexpr std::int32_t kPartitionsPerTopicMax = 10'000;
 inline constexpr std::size_t kTopicsMax = 100'000;
-inline constexpr std::int64_t kPartitionsMax = 200'000;    // of a node; an idle one costs under 4 KiB of memory
+inline constexpr std::int64_t kPartitionsMax = 200'000;  // of a node; an idle one costs under 4 KiB of memory
 
 // Records and batches.
-inline constexpr std::size_t kMessageBytesDefault = 1 * kMiB;   // message_bytes_max of a topic, as one encoded batch
+inline constexpr std::size_t kMessageBytesDefault = 1 * kMiB;  // message_bytes_max of a topic, as one encoded batch
 inline constexpr std::size_t kMessageBytesCeiling = 32 * kMiB;
 inline constexpr std::int32_t kBatchRecordsMax = 1'000'000;
-inline constexpr std::size_t kInflatedBytesMax = 64 * kMiB;     // what one compressed batch may become
+inline constexpr std::size_t kInflatedBytesMax = 64 * kMiB;  // what one compressed batch may become
 inline constexpr std::size_t kHeadersPerRecordMax = 1'000;
 
 // Native protocol frames.
-inline constexpr std::size_t kControlBytesMax = 256 * kKiB;     // the protobuf part; parsed memory was seen to grow 32x
+inline constexpr std::size_t kControlBytesMax = 256 * kKiB;  // the protobuf part; parsed memory was seen to grow 32x
 inline constexpr std::size_t kFrameBytesBeforeHelloMax = 64 * kKiB;
 inline constexpr std::size_t kFrameBytesMax = kMessageBytesCeiling + kControlBytesMax + 64;
 inline constexpr std::chrono::seconds kHelloDeadline{10};
@@ -33,7 +33,7 @@ inline constexpr std::size_t kSubscribedPartitionsPerConnectionMax = 10'000;  //
 inline constexpr std::size_t kCallsInFlightPerConnectionMax = 4'096;
 
 // Producers.
-inline constexpr int kProducerWindowBatches = 5;                // duplicates are answered from the last five batches (R12)
+inline constexpr int kProducerWindowBatches = 5;  // duplicates are answered from the last five batches (R12)
 inline constexpr std::size_t kProducersPerPartitionMax = 100'000;
 inline constexpr std::int64_t kProducerIdBlock = 1'000;
 
@@ -41,12 +41,12 @@ inline constexpr std::int64_t kProducerIdBlock = 1'000;
 inline constexpr std::size_t kShardMemoryDefault = 128 * kMiB;  // requests, replies and control messages held for clients
 inline constexpr std::size_t kServiceCallsMax = 65'536;         // calls of front ends under way; fetches are bounded by what their subscriptions cost
 inline constexpr std::size_t kMemoryWaitersMax = 8'192;
-inline constexpr std::size_t kAdminCallsMax = 256;              // of a node: topics are changed one at a time
-inline constexpr std::size_t kPartitionsOpeningMax = 16;        // created or opened at once by one admin call
-inline constexpr std::size_t kFetchBytesMax = 8 * kMiB;         // one answer, unless its first batch is larger
+inline constexpr std::size_t kAdminCallsMax = 256;        // of a node: topics are changed one at a time
+inline constexpr std::size_t kPartitionsOpeningMax = 16;  // created or opened at once by one admin call
+inline constexpr std::size_t kFetchBytesMax = 8 * kMiB;   // one answer, unless its first batch is larger
 inline constexpr std::size_t kFetchRecordsMax = 1'000'000;
-inline constexpr std::chrono::seconds kAppendWaitMax{10};       // for room in the WAL's queue; then no_credit
-inline constexpr std::size_t kProducerWindowMax = 16 * kMiB;    // unanswered bytes of one publish stream, without pressure
+inline constexpr std::chrono::seconds kAppendWaitMax{10};     // for room in the WAL's queue; then no_credit
+inline constexpr std::size_t kProducerWindowMax = 16 * kMiB;  // unanswered bytes of one publish stream, without pressure
 inline constexpr std::size_t kProducerWindowMin = 64 * kKiB;
 
 // WAL.
@@ -57,26 +57,26 @@ inline constexpr int kWalFilesMin = 2;
 inline constexpr int kWalFilesMax = 16;
 inline constexpr int kWalSlotsMax = kWalFilesMax + 1;  // one more is kept back for a start on a full disk
 inline constexpr int kWalCommitsInFlightMax = 16;
-inline constexpr std::chrono::milliseconds kWalIdleMark{5};     // an idle log writes a durable-up-to mark within this
+inline constexpr std::chrono::milliseconds kWalIdleMark{5};  // an idle log writes a durable-up-to mark within this
 
 // Segments.
 inline constexpr std::size_t kSegmentBytesMin = 4 * kKiB;
 inline constexpr std::size_t kSegmentBytesDefault = 256 * kMiB;
 inline constexpr std::size_t kSegmentBytesCeiling = 1024 * kMiB;
-inline constexpr std::size_t kIndexInterval = 16 * kKiB;        // bytes of log between two index entries
+inline constexpr std::size_t kIndexInterval = 16 * kKiB;  // bytes of log between two index entries
 
 // Shards and loops.
-inline constexpr std::size_t kShardCallsInFlightMax = 1'024;    // from one shard to another; further callers wait
-inline constexpr std::size_t kOutsidePostsMax = 4'096;          // functions other threads may queue for a loop
-inline constexpr std::size_t kStreamTurnBytes = 1 * kMiB;       // what one connection may send before others have a turn
-inline constexpr std::size_t kLoopTurnMax = 256;                // pieces of work between two looks at sockets and timers
+inline constexpr std::size_t kShardCallsInFlightMax = 1'024;  // from one shard to another; further callers wait
+inline constexpr std::size_t kOutsidePostsMax = 4'096;        // functions other threads may queue for a loop
+inline constexpr std::size_t kStreamTurnBytes = 1 * kMiB;     // what one connection may send before others have a turn
+inline constexpr std::size_t kLoopTurnMax = 256;              // pieces of work between two looks at sockets and timers
 
 // File backends, for each shard.
-inline constexpr unsigned kRingEntries = 256;                   // the completion queue holds four times as many
-inline constexpr std::size_t kRingSubmitBytes = 256 * kKiB;     // so much prepared goes to the kernel before the turn ends
-inline constexpr std::size_t kRingPinnedMax = 8;                // pieces of memory registered with the ring
-inline constexpr unsigned kRingWorkersMax = 2;                  // kernel workers (io-wq) for what cannot be issued inline
-inline constexpr std::size_t kFileThreads = 8;                  // thread-pool backend: reads, writes and syncs at once
+inline constexpr unsigned kRingEntries = 256;                // the completion queue holds four times as many
+inline constexpr std::size_t kRingSubmitBytes = 256 * kKiB;  // so much prepared goes to the kernel before the turn ends
+inline constexpr std::size_t kRingPinnedMax = 8;             // pieces of memory registered with the ring
+inline constexpr unsigned kRingWorkersMax = 2;               // kernel workers (io-wq) for what cannot be issued inline
+inline constexpr std::size_t kFileThreads = 8;               // thread-pool backend: reads, writes and syncs at once
 
 static_assert(kFrameBytesMax > kMessageBytesCeiling + kControlBytesMax, "a largest batch must fit a frame");
 static_assert(kSegmentBytesCeiling < (std::size_t{1} << 32), "index positions are 32 bits");
@@ -87,8 +87,16 @@ inline constexpr std::size_t kStreamNameBytesMax = 255;
 inline constexpr std::size_t kEventIdBytesMax = 64;
 inline constexpr std::size_t kEventTypeBytesMax = 255;
 inline constexpr std::int32_t kEventsPerAppendMax = 1'000;
-inline constexpr std::size_t kLedgerEntriesMax = 64 * 1'024;      // of a partition: appended, and not in its index yet
-inline constexpr std::size_t kLedgerBytesMax = 8 * kMiB;          // of their streams' names
-inline constexpr std::size_t kColdHeadWaitersMax = 64;            // appends that wait for one head to be looked up
+inline constexpr std::size_t kLedgerEntriesMax = 64 * 1'024;  // of a partition: appended, and not in its index yet
+inline constexpr std::size_t kLedgerBytesMax = 8 * kMiB;      // of their streams' names
+inline constexpr std::size_t kColdHeadWaitersMax = 64;        // appends that wait for one head to be looked up
+
+// Consumer groups; docs/groups.md, "Bounds".
+inline constexpr std::size_t kGroupMembersMax = 2'000;
+inline constexpr std::size_t kGroupTopicsMax = 100;         // of one member
+inline constexpr std::size_t kGroupPartitionsMax = 50'000;  // of all topics that a group reads
+inline constexpr std::size_t kMemberIdBytesMax = 255;       // and of an instance's name
+inline constexpr std::chrono::milliseconds kSessionTimeoutMin{1'000};
+inline constexpr std::chrono::milliseconds kSessionTimeoutMax{1'800'000};
 
 }  // namespace tailrace::broker::limits

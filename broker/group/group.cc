@@ -1,0 +1,158 @@
+#include "group/group.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/check.h"
+#include "base/planted.h"
+#include "model/limits.h"
+
+namespace tailrace::broker::group {
+
+Result<Beat> Group::join(const Join& request, Instant now) {
+  std::vector<TopicId> topics = request.topics;
+  std::ranges::sort(topics);
+  bool twice = std::ranges::adjacent_find(topics) != topics.end();
+  if (topics.empty() || twice || topics.size() > limits::kGroupTopicsMax) return fail(Errc::invalid_argument, fmt::format("{} topics; 1 to {}, none twice", topics.size(), limits::kGroupTopicsMax));
+  if (request.session_timeout < limits::kSessionTimeoutMin || request.session_timeout > limits::kSessionTimeoutMax) return fail(Errc::invalid_argument, "session timeout");
+  if (request.member.empty() || request.member.size() > limits::kMemberIdBytesMax || request.instance.size() > limits::kMemberIdBytesMax) return fail(Errc::invalid_argument, "a member's name");
+  // The one whose place it takes: whatever that process does from here on is refused.
+  std::optional<MemberId> replaced;
+  for (const auto& [id, member] : members_) {
+    if (!request.instance.empty() && member.instance == request.instance && id != request.member) replaced = id;
+  }
+  if (!members_.contains(request.member) && !replaced && members_.size() >= limits::kGroupMembersMax) return fail(Errc::too_many, fmt::format("a group has at most {} members", limits::kGroupMembersMax));
+  if (replaced) {
+    // The target goes over as it is, so that a restart moves nothing.
+    if (auto known = target_.find(*replaced); known != target_.end()) target_[request.member] = known->second;
+    remove(*replaced);
+  }
+  Member& member = members_[request.member];
+  bool changed = replaced || member.topics != topics;
+  member.instance = request.instance;
+  member.topics = std::move(topics);
+  member.session_timeout = request.session_timeout;
+  member.deadline = now + member.session_timeout;
+  if (changed) regroup();
+  return answer(request.member, member);
+}
+
+Result<Beat> Group::heartbeat(const MemberId& id, Generation generation, const std::vector<PartitionId>& owned, Instant now) {
+  auto found = members_.find(id);
+  if (found == members_.end()) return fail(Errc::unknown_member, "join again");
+  Member& member = found->second;
+  if (generation < member.told && !planted(PlantedBug::group_skip_fencing)) return fail(Errc::fenced, fmt::format("generation {}; it was told {}", generation, member.told));
+  if (generation > member.told) return fail(Errc::invalid_argument, fmt::format("generation {}; it was told {}", generation, member.told));
+  std::set<PartitionId> still{owned.begin(), owned.end()};
+  for (const PartitionId& partition : still) {
+    if (!member.granted.contains(partition)) return fail(Errc::invalid_argument, "a partition that it was not given");
+  }
+  member.deadline = now + member.session_timeout;
+  for (const PartitionId& partition : member.granted) {
+    if (!still.contains(partition)) holder_.erase(partition);
+  }
+  member.granted = std::move(still);
+  return answer(id, member);
+}
+
+/// What it may read: of its target what it has, and what nobody holds any more.
+Beat Group::answer(const MemberId& id, Member& member) {
+  Beat out{.generation = generation_, .assignment = {}};
+  for (const PartitionId& partition : target_[id]) {
+    auto holder = holder_.find(partition);
+    bool free = holder == holder_.end() || planted(PlantedBug::group_two_owners);
+    if (!free && holder->second != id) continue;
+    holder_[partition] = id;
+    member.granted.insert(partition);
+    out.assignment.push_back(partition);
+  }
+  member.told = generation_;
+  return out;
+}
+
+Result<void> Group::leave(const MemberId& member) {
+  if (!members_.contains(member)) return fail(Errc::unknown_member, "it is not there");
+  remove(member);
+  regroup();
+  return {};
+}
+
+void Group::remove(const MemberId& id) {
+  auto found = members_.find(id);
+  for (const PartitionId& partition : found->second.granted) {
+    if (auto holder = holder_.find(partition); holder != holder_.end() && holder->second == id) holder_.erase(holder);
+  }
+  members_.erase(found);
+  target_.erase(id);
+}
+
+void Group::regroup() {
+  ++generation_;
+  std::vector<Subscription> subscriptions;
+  for (const auto& [id, member] : members_) subscriptions.push_back({id, member.topics});
+  target_ = options_.assignor == Assignor::range ? assign_range(subscriptions, counts_) : assign_sticky(subscriptions, counts_, target_);
+}
+
+Result<void> Group::may_commit(const MemberId& id, Generation generation, const PartitionId& partition) const {
+  if (planted(PlantedBug::group_commit_unfenced)) return {};
+  auto found = members_.find(id);
+  if (found == members_.end()) return fail(Errc::unknown_member, "join again");
+  if (generation != found->second.told) return fail(Errc::fenced, fmt::format("generation {}; it was told {}", generation, found->second.told));
+  if (!found->second.granted.contains(partition)) return fail(Errc::fenced, "the partition is not its");
+  return {};
+}
+
+void Group::set_partitions(PartitionCounts counts) {
+  std::size_t total = 0;
+  for (auto& [topic, count] : counts) {
+    count = std::clamp<std::int32_t>(count, 0, static_cast<std::int32_t>(limits::kGroupPartitionsMax - total));
+    total += static_cast<std::size_t>(count);
+  }
+  if (counts == counts_) return;
+  counts_ = std::move(counts);
+  regroup();
+}
+
+std::optional<Instant> Group::tick(Instant now) {
+  std::vector<MemberId> gone;
+  std::optional<Instant> next;
+  for (const auto& [id, member] : members_) {
+    if (member.deadline <= now && !planted(PlantedBug::group_forgets_to_expire)) gone.push_back(id);
+    else next = next ? std::min(*next, member.deadline) : member.deadline;
+  }
+  for (const MemberId& id : gone) remove(id);
+  if (!gone.empty()) regroup();
+  return next;
+}
+
+std::vector<MemberView> Group::members() const {
+  std::vector<MemberView> out;
+  for (const auto& [id, member] : members_) {
+    auto target = target_.find(id);
+    out.push_back({id, member.instance, member.topics, {member.granted.begin(), member.granted.end()}, target == target_.end() ? std::vector<PartitionId>{} : target->second, member.deadline});
+  }
+  return out;
+}
+
+bool Group::settled() const {
+  return std::ranges::all_of(members_, [&](const auto& entry) {
+    auto target = target_.find(entry.first);
+    return target != target_.end() && std::ranges::equal(entry.second.granted, target->second) && entry.second.told == generation_;
+  });
+}
+
+void Group::check_invariants() const {
+  std::size_t granted = 0;
+  for (const auto& [id, member] : members_) {
+    granted += member.granted.size();
+    for (const PartitionId& partition : member.granted) {
+      auto holder = holder_.find(partition);
+      TAILRACE_CHECK(holder != holder_.end() && holder->second == id, "what is granted is held, by one");
+    }
+    TAILRACE_CHECK(member.told <= generation_, "nobody was told of a generation to come");
+  }
+  TAILRACE_CHECK(granted == holder_.size(), "what is held was granted");
+}
+
+}  // namespace tailrace::broker::group
