@@ -89,6 +89,11 @@ constexpr std::array<Known, static_cast<std::size_t>(PlantedBug::count_)> kKnown
     {"group_two_owners", "group"},
     {"group_commit_unfenced", "group"},
     {"group_forgets_to_expire", "group"},
+    {"queue_past_credit", "queue"},
+    {"queue_key_order", "queue"},
+    {"queue_forget_attempts", "queue"},
+    {"queue_double_dead_letter", "queue"},
+    {"queue_snapshot_loses_delayed", "queue"},
 }};
 
 }  // namespace

@@ -86,6 +86,12 @@ enum class PlantedBug {
   group_two_owners,         // a partition is given on before its owner let go
   group_commit_unfenced,    // offsets are taken from anybody
   group_forgets_to_expire,  // a silent member stays
+  // Queue groups.
+  queue_past_credit,             // more is delivered than there is credit for
+  queue_key_order,               // a record is delivered while an earlier one of its key is not settled
+  queue_forget_attempts,         // attempts are counted anew
+  queue_double_dead_letter,      // a record that is buried stays condemned
+  queue_snapshot_loses_delayed,  // a snapshot takes a delayed record for a leased one
   count_,
 };
 

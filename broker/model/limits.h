@@ -99,4 +99,8 @@ inline constexpr std::size_t kMemberIdBytesMax = 255;       // and of an instanc
 inline constexpr std::chrono::milliseconds kSessionTimeoutMin{1'000};
 inline constexpr std::chrono::milliseconds kSessionTimeoutMax{1'800'000};
 
+// Queue groups; docs/queues.md, "Bounds".
+inline constexpr std::size_t kDeadLettersPendingMax = 5;       // moves under way: what a producer's window remembers (ProducerState)
+inline constexpr std::int64_t kQueueDelayMsMax = 604'800'000;  // a week: of a retry's delay and a lease's extension
+
 }  // namespace tailrace::broker::limits
