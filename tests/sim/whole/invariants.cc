@@ -22,7 +22,9 @@ void World::note_durable(Node& node, const PartitionId& of) {
   service::ReplicatedPartition* replicated = node.replica(of);
   if (!replicated || of.topic != clients_.topic) return;
   raft::ReplicaId id = node.id();
-  durable_[{of.index.value(), id.node.value(), id.directory}] = replicated->replica().flushed();
+  LogPosition& known = durable_[{of.index.value(), id.node.value(), id.directory}];
+  // What rot took from a disk had been there when it counted.
+  known = node.index() == rotten_ ? std::max(known, replicated->replica().flushed()) : replicated->replica().flushed();
 }
 
 void World::look_at_quorum(const Node& node, std::int32_t p, const raft::Replica& leading) {
