@@ -14,15 +14,19 @@ Result<Beat> Group::join(const Join& request, Instant now) {
   std::vector<TopicId> topics = request.topics;
   std::ranges::sort(topics);
   bool twice = std::ranges::adjacent_find(topics) != topics.end();
-  if (topics.empty() || twice || topics.size() > limits::kGroupTopicsMax) return fail(Errc::invalid_argument, fmt::format("{} topics; 1 to {}, none twice", topics.size(), limits::kGroupTopicsMax));
-  if (request.session_timeout < limits::kSessionTimeoutMin || request.session_timeout > limits::kSessionTimeoutMax) return fail(Errc::invalid_argument, "session timeout");
-  if (request.member.empty() || request.member.size() > limits::kMemberIdBytesMax || request.instance.size() > limits::kMemberIdBytesMax) return fail(Errc::invalid_argument, "a member's name");
+  if (topics.empty() || twice || topics.size() > limits::kGroupTopicsMax)
+    return fail(Errc::invalid_argument, fmt::format("{} topics; 1 to {}, none twice", topics.size(), limits::kGroupTopicsMax));
+  if (request.session_timeout < limits::kSessionTimeoutMin || request.session_timeout > limits::kSessionTimeoutMax)
+    return fail(Errc::invalid_argument, "session timeout");
+  if (request.member.empty() || request.member.size() > limits::kMemberIdBytesMax || request.instance.size() > limits::kMemberIdBytesMax)
+    return fail(Errc::invalid_argument, "a member's name");
   // The one whose place it takes: whatever that process does from here on is refused.
   std::optional<MemberId> replaced;
   for (const auto& [id, member] : members_) {
     if (!request.instance.empty() && member.instance == request.instance && id != request.member) replaced = id;
   }
-  if (!members_.contains(request.member) && !replaced && members_.size() >= limits::kGroupMembersMax) return fail(Errc::too_many, fmt::format("a group has at most {} members", limits::kGroupMembersMax));
+  if (!members_.contains(request.member) && !replaced && members_.size() >= limits::kGroupMembersMax)
+    return fail(Errc::too_many, fmt::format("a group has at most {} members", limits::kGroupMembersMax));
   if (replaced) {
     // The target goes over as it is, so that a restart moves nothing.
     if (auto known = target_.find(*replaced); known != target_.end()) target_[request.member] = known->second;
@@ -42,7 +46,11 @@ Result<Beat> Group::heartbeat(const MemberId& id, Generation generation, const s
   auto found = members_.find(id);
   if (found == members_.end()) return fail(Errc::unknown_member, "join again");
   Member& member = found->second;
-  if (generation < member.told && !planted(PlantedBug::group_skip_fencing)) return fail(Errc::fenced, fmt::format("generation {}; it was told {}", generation, member.told));
+  if (generation < member.told && !planted(PlantedBug::group_skip_fencing)) {
+    // The answer was lost, or this is an old one come late: what it says that it reads is no news. Told again.
+    member.deadline = now + member.session_timeout;
+    return answer(id, member);
+  }
   if (generation > member.told) return fail(Errc::invalid_argument, fmt::format("generation {}; it was told {}", generation, member.told));
   std::set<PartitionId> still{owned.begin(), owned.end()};
   for (const PartitionId& partition : still) {
@@ -118,8 +126,10 @@ std::optional<Instant> Group::tick(Instant now) {
   std::vector<MemberId> gone;
   std::optional<Instant> next;
   for (const auto& [id, member] : members_) {
-    if (member.deadline <= now && !planted(PlantedBug::group_forgets_to_expire)) gone.push_back(id);
-    else next = next ? std::min(*next, member.deadline) : member.deadline;
+    if (member.deadline <= now && !planted(PlantedBug::group_forgets_to_expire))
+      gone.push_back(id);
+    else
+      next = next ? std::min(*next, member.deadline) : member.deadline;
   }
   for (const MemberId& id : gone) remove(id);
   if (!gone.empty()) regroup();
@@ -130,7 +140,12 @@ std::vector<MemberView> Group::members() const {
   std::vector<MemberView> out;
   for (const auto& [id, member] : members_) {
     auto target = target_.find(id);
-    out.push_back({id, member.instance, member.topics, {member.granted.begin(), member.granted.end()}, target == target_.end() ? std::vector<PartitionId>{} : target->second, member.deadline});
+    out.push_back({id,
+                   member.instance,
+                   member.topics,
+                   {member.granted.begin(), member.granted.end()},
+                   target == target_.end() ? std::vector<PartitionId>{} : target->second,
+                   member.deadline});
   }
   return out;
 }

@@ -25,10 +25,10 @@ struct GroupOptions {
 };
 
 struct Join {
-  MemberId member{};                  // of the coordinator's choice, never used before; of somebody known: a new subscription
-  std::string instance{};             // empty: none. Known: takes the place of the member that has it, which is fenced
+  MemberId member{};       // of the coordinator's choice, never used before; of somebody known: a new subscription
+  std::string instance{};  // empty: none. Known: takes the place of the member that has it, which is fenced
   std::vector<TopicId> topics{};
-  Duration session_timeout{};         // kSessionTimeoutMin to kSessionTimeoutMax
+  Duration session_timeout{};  // kSessionTimeoutMin to kSessionTimeoutMax
 };
 struct Beat {
   Generation generation = 0;
@@ -50,8 +50,9 @@ class Group {
 
   /// Errors: invalid_argument (timeout, topics), too_many. Nothing has changed then.
   [[nodiscard]] Result<Beat> join(const Join& request, Instant now);
-  /// `owned`: all that the member still reads. The answer says what it may read from now on.
-  /// Errors: unknown_member (join again), fenced (an older generation than it was told), invalid_argument (what it was never given).
+  /// `owned`: all that the member still reads. The answer says what it may read from now on. Of an older generation than it was told nothing
+  /// is taken: the answer is given again.
+  /// Errors: unknown_member (join again), invalid_argument (a generation to come, or what it was never given).
   [[nodiscard]] Result<Beat> heartbeat(const MemberId& member, Generation generation, const std::vector<PartitionId>& owned, Instant now);
   /// Errors: unknown_member.
   [[nodiscard]] Result<void> leave(const MemberId& member);
