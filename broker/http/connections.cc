@@ -91,7 +91,9 @@ class Connections::Sockets {
   Sockets& operator=(const Sockets&) = delete;
 
   void add(int socket, Clock::time_point now) {
-    if (all_.size() >= kConnectionsMax && !drop_oldest(State::head)) {
+    // First who has its whole answer and only has not hung up yet, then who is silent, then who does not take its answer.
+    bool room = all_.size() < kConnectionsMax || drop_oldest(State::goodbye) || drop_oldest(State::head) || drop_oldest(State::sending);
+    if (!room) {
       ::close(socket);
       return;
     }

@@ -2,7 +2,7 @@
 /// The sockets of the HTTP port: one thread reads request heads and sends answers of all of them, a few others make the answers.
 /// So a client that is slow or silent costs a place here and no thread, and the end waits for none of them.
 ///
-/// Bound    kConnectionsMax sockets: one more drops the one that has been silent for longest. A head of kHeadBytesMax. kPatience
+/// Bound    kConnectionsMax sockets: one more drops one that was answered and has not hung up, or else the one that has been silent for longest. A head of kHeadBytesMax. kPatience
 ///          for the head, then as much for taking the answer. Answers not taken: kUnsentBytesMax, beyond it the oldest is
 ///          dropped (a client that reads has its answer at once); and kMadeMax and one a thread on their way there.
 /// Request  one a connection; a body is not read (nothing here takes one).

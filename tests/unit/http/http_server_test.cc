@@ -129,6 +129,25 @@ TEST(HttpServer, MoreSilentClientsThanPlacesLockNobodyOut) {
   for (int socket : silent) ::close(socket);
 }
 
+// Whoever has its answer and does not hang up is in nobody's way; each of more than there are places is answered.
+TEST(HttpServer, AnsweredClientsThatStayLockNobodyOut) {
+  std::atomic<bool> ready = true;
+  auto server = HttpServer::start("127.0.0.1", 0, 2, handlers(ready));
+  ASSERT_TRUE(server.has_value());
+  std::vector<int> staying;
+  std::size_t answered = 0;
+  for (std::size_t i = 0; i < 2 * Connections::kConnectionsMax; ++i) {
+    staying.push_back(connect_to((*server)->port()));
+    constexpr std::string_view kAsk = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n";
+    (void)!::send(staying.back(), kAsk.data(), kAsk.size(), MSG_NOSIGNAL);
+    char block[512];
+    ssize_t got = ::recv(staying.back(), block, sizeof block, 0);
+    answered += got > 0 && std::string_view{block, static_cast<std::size_t>(got)}.starts_with("HTTP/1.1 200") ? 1 : 0;
+  }
+  EXPECT_EQ(answered, staying.size());
+  for (int socket : staying) ::close(socket);
+}
+
 // A broker that stops waits for none of them: its end is seen by each while it holds its socket.
 TEST(HttpServer, StopsAlthoughClientsAreSlow) {
   auto server = HttpServer::start("127.0.0.1", 0, 2, large_metrics());
