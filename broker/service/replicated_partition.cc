@@ -120,6 +120,10 @@ Result<void> ReplicatedPartition::begin() {
   replica_.emplace(shard_.self(), shard_.incarnation(), shard_.options().replica, std::move(found), Random{runtime.random.next()}, runtime.clock.now());
   generation_base_ = newest_generation_;
   role_ = raft::Role::follower;
+  // Begun again after its shard lost it: who votes in it is not known, nor what this directory once acknowledged. Until an operator accepts that, or
+  // gives it another directory, it says nothing: its vote could elect a log without an acknowledged record.
+  auto fine = log_->writable(0);
+  lost_ = alone() && !fine && fine.error().code == Errc::corrupt && log_->end_position() == LogPosition{};
   log_->commit_to(replica_->commit());
   log_->apply_log_start(replica_->log_start());
   return {};
@@ -406,7 +410,7 @@ bool ReplicatedPartition::take_batches(const raft::Append& append, Cargo& cargo,
 
 void ReplicatedPartition::receive(PeerMessage message) {
   auto* said = std::get_if<raft::Message>(&message.body);
-  if (!said || !may_handle() || message.to != shard_.self() || message.from == shard_.self()) return;
+  if (!said || !listens() || message.to != shard_.self() || message.from == shard_.self()) return;
   Instant now = shard_.runtime().clock.now();
   Cargo cargo{.batches = std::move(message.batches), .headers = {}, .producers = std::move(message.producers)};
   if (const auto* snapshot = std::get_if<raft::Snapshot>(said)) {
@@ -423,13 +427,13 @@ void ReplicatedPartition::receive(PeerMessage message) {
 
 std::optional<raft::HeartbeatReply> ReplicatedPartition::heard(const raft::ReplicaId& from, const raft::HeartbeatFact& fact) {
   std::optional<raft::HeartbeatReply> reply;
-  if (!may_handle()) return reply;
+  if (!listens()) return reply;
   handle([&](Actions& out) { reply = replica_->receive(from, fact, shard_.runtime().clock.now(), out); });
   return reply;
 }
 
 void ReplicatedPartition::answered(const raft::ReplicaId& from, std::uint64_t incarnation, const raft::HeartbeatReply& reply) {
-  if (!may_handle()) return;
+  if (!listens()) return;
   handle([&](Actions& out) { replica_->receive(from, incarnation, reply, shard_.runtime().clock.now(), out); });
 }
 

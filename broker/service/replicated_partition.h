@@ -91,6 +91,7 @@ class ReplicatedPartition final : public std::enable_shared_from_this<Replicated
   [[nodiscard]] Result<void> lead();
   [[nodiscard]] std::string name() const;
   [[nodiscard]] bool may_handle() const { return !busy_ && !failed_; }
+  [[nodiscard]] bool listens() const { return may_handle() && !lost_; }
   /// Runs `event(actions)` and carries out what it asks for.
   template <class F>
   void handle(F event, Cargo cargo);
@@ -118,6 +119,7 @@ class ReplicatedPartition final : public std::enable_shared_from_this<Replicated
   raft::Role role_ = raft::Role::follower;
   bool busy_ = false;
   bool failed_ = false;
+  bool lost_ = false;      // nothing is known of it but its name
   bool closed_ = false;
   bool timed_ = false;         // the shard's clock knows it
   bool dropping_ = false;      // drop_deleted() runs

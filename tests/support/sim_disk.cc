@@ -368,8 +368,17 @@ void SimDisk::make_durable(Node& node, Change& change) {
       }
     }
   }
+  bool exact = change.bytes.empty();
+  if (change.size) {
+    // An inode has one size: an earlier change of it, lost or not, does not come back behind a later one that is durable.
+    for (auto& earlier : node.changes) {
+      if (earlier.sequence >= change.sequence || !earlier.size) continue;
+      exact = exact || earlier.bytes.empty();
+      earlier.size.reset();
+    }
+  }
   std::uint64_t size = node.durable.size();
-  if (change.size) size = change.bytes.empty() ? *change.size : std::max(size, *change.size);
+  if (change.size) size = exact ? *change.size : std::max(size, *change.size);
   for (std::size_t i = 0; i < change.live.size(); ++i) {
     if (!change.live[i]) continue;
     std::uint64_t at = change.position + i * kSector;
@@ -386,15 +395,14 @@ void SimDisk::make_durable(Node& node, Change& change) {
 void SimDisk::perform_sync(Node& node, std::uint64_t started) {
   std::vector<Change> changes = std::move(node.changes);
   node.changes.clear();
-  std::vector<Change> rest;
   for (auto& change : changes) {
+    // What stays is in node.changes by then: what is durable wins over what was lost in front of it.
     if (change.sequence < started && !change.lost) {
       make_durable(node, change);
     } else {
-      rest.push_back(std::move(change));
+      node.changes.push_back(std::move(change));
     }
   }
-  node.changes = std::move(rest);
 }
 
 void SimDisk::change_name(const NodePtr& directory, const std::string& name, NodePtr target) {

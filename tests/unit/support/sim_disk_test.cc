@@ -200,6 +200,25 @@ TEST(SimDisk, SizesLastOnlyAfterASync) {
   EXPECT_EQ(world.machine.disk.crash_image(CrashPlan::seeded(1)).file("/log").size(), 4096u);
 }
 
+// What a failed sync did not make durable does not come back over what a later one did: a file has one size, and each sector one newest content.
+TEST(SimDisk, NothingLostComesBackOverWhatIsDurable) {
+  World world;
+  auto file = world.open("/log");
+  ASSERT_TRUE(world.ok(world.machine.disk.sync_directory("/")));
+  ASSERT_TRUE(world.write(*file, filled(8192, 'a'), 0, io::Durable::yes));
+  ASSERT_TRUE(world.ok(io::truncate(*file, 512)));
+  ASSERT_TRUE(world.write(*file, filled(512, 'l'), 0));
+  world.machine.disk.inject({.op = DiskOp::sync});
+  EXPECT_EQ(world.error(io::sync(*file)), Errc::io_error);
+  ASSERT_TRUE(world.write(*file, filled(4096, 'n'), 0));
+  ASSERT_TRUE(world.ok(io::sync(*file)));
+  for (std::uint64_t seed = 0; seed < 64; ++seed) {
+    Content content = world.machine.disk.crash_image(CrashPlan::seeded(seed)).file("/log");
+    ASSERT_EQ(content.size(), 4096u) << seed;
+    ASSERT_EQ(content.bytes(), filled(4096, 'n')) << seed;
+  }
+}
+
 // ATC'20: after a failed fsync the page cache shows the new bytes, the disk has the old ones, and a retry says success.
 TEST(SimDisk, ARetriedSyncAfterAFailedOneLies) {
   World world;
