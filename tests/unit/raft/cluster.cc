@@ -257,7 +257,8 @@ void Cluster::act(int i, const Action& action, Actions& out) {
     image->start = image->commit = a->snapshot.position;
     image->start_term = a->snapshot.position_term;
     image->start_members = a->snapshot.members;
-    image->log_start = n.seen.log_start;
+    // In the same step, as log::Partition::install() does it: behind the new beginning nothing is left of what was in front.
+    image->log_start = std::max(n.seen.log_start, std::min(a->snapshot.log_start, a->snapshot.position.offset));
     if (incoming_snapshot_) {
       image->start_chain = incoming_snapshot_->chain;
       if (!planted(PlantedBug::raft_snapshot_without_producers)) image->start_producers = incoming_snapshot_->producers;
