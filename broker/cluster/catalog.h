@@ -6,12 +6,18 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "cluster/topic_keys.h"
 #include "model/ids.h"
 #include "model/topic.h"
 
 namespace tailrace::broker::cluster {
+
+/// State of a topic's queue groups; snapshots of its streams. The topic's name follows.
+inline constexpr std::string_view kQueueStatePrefix = "__queue.";
+inline constexpr std::string_view kSnapshotsPrefix = "__snapshots.";
+inline constexpr std::array kBesidePrefixes{kQueueStatePrefix, kSnapshotsPrefix};
 
 struct Topic {
   TopicId id{};
@@ -41,6 +47,14 @@ class Catalog {
   [[nodiscard]] TopicPointer find(const TopicId& id) const {
     auto at = by_id.find(id);
     return at == by_id.end() ? nullptr : at->second;
+  }
+  /// The broker's own topics that stand beside a user's: as many partitions, and deleted with it.
+  [[nodiscard]] std::vector<TopicPointer> beside(std::string_view name) const {
+    std::vector<TopicPointer> found;
+    for (std::string_view prefix : kBesidePrefixes) {
+      if (TopicPointer topic = find(std::string{prefix} + std::string{name})) found.push_back(std::move(topic));
+    }
+    return found;
   }
 };
 

@@ -40,14 +40,15 @@ void MetadataState::insert(Catalog& catalog, TopicPointer topic) {
 // ---- checks -------------------------------------------------------------------------------------------------------------
 
 Result<void> MetadataState::check_one(const CreateTopic& c) const {
-  TAILRACE_TRY_VOID(check_topic_name(c.name));
+  bool internal = is_internal_topic(c.name);
+  TAILRACE_TRY_VOID(internal ? check_internal_topic_name(c.name) : check_topic_name(c.name));
   if (c.partitions < 1 || c.partitions > limits::kPartitionsPerTopicMax) {
     return fail(Errc::invalid_argument,
                 fmt::format("a topic has 1 to {} partitions, not {}", limits::kPartitionsPerTopicMax, c.partitions));
   }
   TAILRACE_TRY_VOID(effective_config(defaults_, c.settings));
   if (catalog_->find(c.name)) return fail(Errc::topic_exists, fmt::format("topic {}", c.name));
-  if (auto clash = clash_keys_.find(topic_clash_key(c.name)); clash != clash_keys_.end()) {
+  if (auto clash = clash_keys_.find(topic_clash_key(c.name)); !internal && clash != clash_keys_.end()) {
     auto other = catalog_->find(clash->second);
     return fail(Errc::topic_exists, fmt::format("{} clashes with {}: they differ only in '.' and '_', which metric names cannot tell apart",
                                                 c.name, other ? other->name : std::string{}));
@@ -74,7 +75,8 @@ Result<void> MetadataState::check_one(const AlterTopic& c) const {
     if (c.partitions > limits::kPartitionsPerTopicMax) {
       return fail(Errc::invalid_argument, fmt::format("a topic has at most {} partitions, not {}", limits::kPartitionsPerTopicMax, c.partitions));
     }
-    if (partitions_total_ + (c.partitions - topic->partitions) > limits::kPartitionsMax) {
+    auto grown = 1 + static_cast<std::int64_t>(catalog_->beside(topic->name).size());
+    if (partitions_total_ + grown * (c.partitions - topic->partitions) > limits::kPartitionsMax) {
       return fail(Errc::too_many, fmt::format("{} partitions exist, at most {} are possible", partitions_total_, limits::kPartitionsMax));
     }
   }
@@ -134,9 +136,10 @@ Result<void> MetadataState::check(const Command& command) const {
 Result<void> MetadataState::apply_one(const CreateTopic& c) {
   TAILRACE_TRY(TopicConfig config, effective_config(defaults_, c.settings));
   auto catalog = copy_of_catalog();
+  bool internal = is_internal_topic(c.name);
   insert(*catalog, std::make_shared<Topic>(Topic{.id = c.id, .name = c.name, .partitions = c.partitions,
-                                                 .settings = c.settings, .config = config, .internal = false}));
-  clash_keys_[topic_clash_key(c.name)] = c.id;
+                                                 .settings = c.settings, .config = config, .internal = internal}));
+  if (!internal) clash_keys_[topic_clash_key(c.name)] = c.id;
   partitions_total_ += c.partitions;
   catalog_ = std::move(catalog);
   return {};
@@ -144,15 +147,23 @@ Result<void> MetadataState::apply_one(const CreateTopic& c) {
 
 Result<void> MetadataState::apply_one(const AlterTopic& c) {
   TopicPointer old = catalog_->find(c.id);
+  auto catalog = copy_of_catalog();
   auto topic = std::make_shared<Topic>(*old);
+  auto grow = [&](Topic& one) {
+    partitions_total_ += c.partitions - one.partitions;
+    one.partitions = c.partitions;
+  };
   if (c.partitions != 0) {
-    partitions_total_ += c.partitions - topic->partitions;
-    topic->partitions = c.partitions;
+    grow(*topic);
+    for (const TopicPointer& beside : catalog_->beside(old->name)) {
+      auto wider = std::make_shared<Topic>(*beside);
+      grow(*wider);
+      insert(*catalog, std::move(wider));
+    }
   }
   for (TopicKey key : c.unset) topic->settings.erase(key);
   for (const auto& [key, text] : c.set) topic->settings[key] = text;
   TAILRACE_TRY(topic->config, effective_config(defaults_, topic->settings));
-  auto catalog = copy_of_catalog();
   insert(*catalog, std::move(topic));
   catalog_ = std::move(catalog);
   return {};
@@ -161,11 +172,16 @@ Result<void> MetadataState::apply_one(const AlterTopic& c) {
 Result<void> MetadataState::apply_one(const DeleteTopic& c) {
   TopicPointer topic = catalog_->find(c.id);
   auto catalog = copy_of_catalog();
-  catalog->by_name.erase(topic->name);
-  catalog->by_id.erase(topic->id);
+  auto remove = [&](const Topic& one) {
+    catalog->by_name.erase(one.name);
+    catalog->by_id.erase(one.id);
+    removing_[one.id] = Removing{.name = one.name, .partitions = one.partitions};
+    partitions_total_ -= one.partitions;
+  };
+  // What stands beside it goes with it, in the same step: another topic of that name must not find it.
+  for (const TopicPointer& beside : catalog_->beside(topic->name)) remove(*beside);
   clash_keys_.erase(topic_clash_key(topic->name));
-  removing_[topic->id] = Removing{.name = topic->name, .partitions = topic->partitions};
-  partitions_total_ -= topic->partitions;
+  remove(*topic);
   catalog_ = std::move(catalog);
   return {};
 }
@@ -214,7 +230,7 @@ std::vector<std::byte> MetadataState::encoded() const {
   to.le(kStateVersion).le(next_producer_id_).le(catalog_->version);
   to.le(static_cast<std::uint32_t>(catalog_->by_id.size() - 1));  // without __metadata itself
   for (const auto& [id, topic] : catalog_->by_id) {
-    if (topic->internal) continue;
+    if (id == kMetadataTopicId) continue;
     put_id(to, id);
     to.text(topic->name).le(topic->partitions);
     put_settings(to, topic->settings);
@@ -261,7 +277,8 @@ Result<void> MetadataState::load(Bytes bytes) {
     fresh.catalog_ = catalog;  // what was loaded so far: names and ids must be new
     if (!fresh.check_one(same)) return torn();
     TAILRACE_TRY(topic.config, effective_config(defaults_, topic.settings));
-    fresh.clash_keys_[topic_clash_key(topic.name)] = topic.id;
+    topic.internal = is_internal_topic(topic.name);
+    if (!topic.internal) fresh.clash_keys_[topic_clash_key(topic.name)] = topic.id;
     fresh.partitions_total_ += topic.partitions;
     insert(*catalog, std::make_shared<Topic>(std::move(topic)));
   }
@@ -282,13 +299,15 @@ Result<void> MetadataState::load(Bytes bytes) {
 
 void MetadataState::check_invariants() const {
   TAILRACE_CHECK(catalog_->by_id.size() == catalog_->by_name.size(), "every topic is found by name and by id");
-  TAILRACE_CHECK(clash_keys_.size() + 1 == catalog_->by_id.size(), "every live topic has a clash key of its own");
   std::int64_t partitions = 0;
+  std::size_t internal = 0;
   for (const auto& [id, topic] : catalog_->by_id) {
     TAILRACE_CHECK(catalog_->find(topic->name) == topic, "name and id lead to the same topic");
     TAILRACE_CHECK(!removing_.contains(id), "a topic is live or being removed, not both");
-    if (!topic->internal) partitions += topic->partitions;
+    if (topic->internal) ++internal;
+    if (id != kMetadataTopicId) partitions += topic->partitions;
   }
+  TAILRACE_CHECK(clash_keys_.size() + internal == catalog_->by_id.size(), "every live topic of users has a clash key of its own");
   TAILRACE_CHECK(partitions == partitions_total_, "partitions are counted");
   TAILRACE_CHECK(next_producer_id_ >= 0, "producer ids are not negative");
 }

@@ -11,6 +11,7 @@ inline constexpr std::size_t kMiB = 1024 * kKiB;
 
 // Names and topics.
 inline constexpr std::size_t kTopicNameMax = 249;  // Kafka's bound, so that both protocols can name every topic
+inline constexpr std::size_t kInternalTopicNameMax = kTopicNameMax + 16;  // "__snapshots." and a topic's name
 inline constexpr std::int32_t kPartitionsPerTopicMax = 10'000;
 inline constexpr std::size_t kTopicsMax = 100'000;
 inline constexpr std::int64_t kPartitionsMax = 200'000;  // of a node; an idle one costs under 4 KiB of memory

@@ -30,6 +30,10 @@ struct TopicConfig {
 
 /// Letters, digits, '.', '_' and '-', 1-249 of them, not "." or ".."; names that begin with "__" are the broker's own.
 [[nodiscard]] Result<void> check_topic_name(std::string_view name);
+/// A topic of the broker's own: its name begins with "__". Otherwise as check_topic_name(), and up to kInternalTopicNameMax characters: one that
+/// stands beside a user's topic carries that one's name.
+[[nodiscard]] bool is_internal_topic(std::string_view name);
+[[nodiscard]] Result<void> check_internal_topic_name(std::string_view name);
 /// Names that differ only in '.' against '_' clash, since metric names cannot tell them apart (Kafka refuses them too).
 [[nodiscard]] std::string topic_clash_key(std::string_view name);
 

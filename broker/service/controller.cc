@@ -18,6 +18,10 @@ constexpr PartitionId kMetadataPartition{kMetadataTopicId, PartitionIndex{0}};
 /// Small segments, so that what a snapshot replaced can go.
 constexpr log::PartitionOptions kMetadataOptions{.segment_bytes_max = 1 * limits::kMiB, .retention_time = {}, .retention_bytes = {}};
 constexpr std::size_t kReplayBytes = 1 * limits::kMiB;
+/// Of the broker's own topics. Whatever the broker's defaults are: nothing goes but by whoever keeps state there.
+const cluster::TopicSettings kInternalSettings{{cluster::TopicKey::retention_time, "unlimited"}, {cluster::TopicKey::retention_bytes, "unlimited"},
+                                               {cluster::TopicKey::segment_bytes_max, "16MiB"}, {cluster::TopicKey::message_bytes_max, "1MiB"},
+                                               {cluster::TopicKey::timestamp_type, "create_time"}, {cluster::TopicKey::durability, "quorum"}};
 
 Answer<cluster::TopicSettings> settings_of(const std::vector<KeyValue>& pairs) {
   cluster::TopicSettings settings;
@@ -113,7 +117,7 @@ Task<Result<void>> Controller::reconcile(StartReport& report) {
       std::vector<PartitionId> stored = there.log->stored_partitions();
       std::set<PartitionId> known{stored.begin(), stored.end()};
       for (const auto& [id, topic] : catalog->by_id) {
-        if (topic->internal) continue;
+        if (id == kMetadataTopicId) continue;
         for (std::int32_t p = 0; p < topic->partitions; ++p) {
           PartitionId partition{id, PartitionIndex{p}};
           if (log::home_of(partition, count) != there.index || known.contains(partition)) continue;
@@ -155,8 +159,11 @@ Task<Result<void>> Controller::reconcile(StartReport& report) {
     report.partitions_removed += outcome.removed;
     report.partitions_kept += outcome.kept;
   }
-  report.topics = state_.catalog()->by_id.size() - 1;
-  report.partitions = static_cast<std::uint64_t>(state_.partitions_total());
+  for (const auto& [id, topic] : state_.catalog()->by_id) {
+    if (topic->internal) continue;
+    ++report.topics;
+    report.partitions += static_cast<std::uint64_t>(topic->partitions);
+  }
   co_return Result<void>{};
 }
 
@@ -245,6 +252,14 @@ TopicId Controller::draw_id() {
   }
 }
 
+/// Its partitions have the same homes, as long as the number of shards stays; nobody relies on it.
+TopicId Controller::draw_id_like(TopicId other) {
+  for (;;) {
+    TopicId id = draw_id();
+    if (core_.home({id, PartitionIndex{0}}) == core_.home({other, PartitionIndex{0}})) return id;
+  }
+}
+
 Answer<cluster::TopicPointer> Controller::preview(const cluster::Command& command, TopicId topic) const {
   cluster::MetadataState copy = state_;
   if (auto applied = copy.apply(cluster::encode(command)); !applied) return std::unexpected(Refusal{std::move(applied).error()});
@@ -295,14 +310,37 @@ Task<Answer<cluster::TopicPointer>> Controller::create(CreateTopicRequest reques
   if (request.replicas < 0 || request.replicas > 1) {
     co_return refuse(Errc::invalid_argument, fmt::format("replicas: {} are asked for, and there is one broker", request.replicas));
   }
+  if (auto fine = check_topic_name(request.name); !fine) co_return std::unexpected(Refusal{std::move(fine).error()});
   cluster::CreateTopic command{.id = request.id.value_or(draw_id()), .name = request.name, .partitions = request.partitions, .settings = *settings};
   if (auto fine = state_.check(command); !fine) co_return std::unexpected(Refusal{std::move(fine).error()});
   auto config = cluster::effective_config(core_.node.options.topic_defaults, *settings);
   if (!config) co_return std::unexpected(Refusal{std::move(config).error()});
   if (auto fine = check_wal(*settings, *config); !fine) co_return std::unexpected(std::move(fine).error());
   if (request.validate_only) co_return preview(command, command.id);
+  co_return co_await create_checked(std::move(command), std::move(request.voters));
+}
 
-  auto created = co_await on_all_shards_create(command.id, 0, command.partitions, *config, request.voters);
+Task<Answer<cluster::TopicPointer>> Controller::ensure_internal(std::string name, std::int32_t partitions, std::optional<TopicId> beside) {
+  if (auto fine = enter(); !fine) co_return std::unexpected(std::move(fine).error());
+  DoorTicket ticket{door_};
+  while (!ticket.my_turn()) co_await ticket.moved();
+  if (core_.stopping) co_return refuse(Errc::shutting_down);
+  cluster::CreateTopic command{.id = {}, .name = std::move(name), .partitions = partitions, .settings = kInternalSettings};
+  if (cluster::TopicPointer there = state_.catalog()->find(command.name)) co_return there;
+  if (beside) {
+    cluster::TopicPointer topic = state_.catalog()->find(*beside);
+    if (!topic) co_return refuse(Errc::no_such_topic, "it was deleted");
+    command.partitions = topic->partitions;
+  }
+  command.id = beside ? draw_id_like(*beside) : draw_id();
+  if (auto fine = state_.check(command); !fine) co_return std::unexpected(Refusal{std::move(fine).error()});
+  co_return co_await create_checked(std::move(command), {});
+}
+
+Task<Answer<cluster::TopicPointer>> Controller::create_checked(cluster::CreateTopic command, std::vector<raft::ReplicaId> voters) {
+  auto config = cluster::effective_config(core_.node.options.topic_defaults, command.settings);
+  if (!config) co_return std::unexpected(Refusal{std::move(config).error()});
+  auto created = co_await on_all_shards_create(command.id, 0, command.partitions, *config, std::move(voters));
   Proposed proposed{created, false};
   if (created) proposed = co_await propose(command);
   if (!proposed.result) {
@@ -339,11 +377,20 @@ Task<Answer<cluster::TopicPointer>> Controller::alter(AlterTopicRequest request)
   if (request.validate_only) co_return after;
 
   std::int32_t before = (*old)->partitions;
-  auto created = co_await on_all_shards_create(command.id, before, (*after)->partitions, (*after)->config, {});
-  Proposed proposed{created, false};
-  if (created) proposed = co_await propose(command);
+  std::vector<TopicId> growing{command.id};
+  if ((*after)->partitions > before) {
+    for (const cluster::TopicPointer& beside : state_.catalog()->beside((*old)->name)) growing.push_back(beside->id);
+  }
+  Proposed proposed;
+  for (const TopicId& id : growing) {
+    proposed.result = co_await on_all_shards_create(id, before, (*after)->partitions, id == command.id ? (*after)->config : TopicConfig{}, {});
+    if (!proposed.result) break;
+  }
+  if (proposed.result) proposed = co_await propose(command);
   if (!proposed.result) {
-    if (!proposed.appended) (void)co_await on_all_shards_remove(command.id, before, (*after)->partitions);
+    for (const TopicId& id : growing) {
+      if (!proposed.appended) (void)co_await on_all_shards_remove(id, before, (*after)->partitions);
+    }
     co_return std::unexpected(from_log(std::move(proposed.result).error()));
   }
   co_await publish(command.id);
@@ -366,7 +413,11 @@ Task<Answer<void>> Controller::remove(std::string name, bool validate_only) {
   Proposed proposed = co_await propose(command);
   if (!proposed.result) co_return std::unexpected(from_log(std::move(proposed.result).error()));
   co_await publish(command.id);
-  auto removed = co_await finish_removal(command.id, (*topic)->partitions);
+  Result<void> removed;
+  std::map<TopicId, cluster::Removing> removing = state_.removing();  // what stood beside it too
+  for (const auto& [id, gone] : removing) {
+    if (removed) removed = co_await finish_removal(id, gone.partitions);
+  }
   if (!removed) {
     log_warn("topic.removal_failed", "topic {} is gone, its files are not: {}; the next start goes on", name, removed.error().detail);
     co_return std::unexpected(from_log(std::move(removed).error()));

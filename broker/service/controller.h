@@ -32,6 +32,9 @@ class Controller {
   [[nodiscard]] Task<void> publish(std::optional<TopicId> changed);
 
   [[nodiscard]] Task<Answer<cluster::TopicPointer>> create(CreateTopicRequest request);
+  /// A topic of the broker's own, made when it is not there. `beside`: a user's topic, whose partitions and shards it has; then `partitions` is not
+  /// looked at. Errors: no_such_topic (beside), and create()'s.
+  [[nodiscard]] Task<Answer<cluster::TopicPointer>> ensure_internal(std::string name, std::int32_t partitions, std::optional<TopicId> beside);
   [[nodiscard]] Task<Answer<cluster::TopicPointer>> alter(AlterTopicRequest request);
   [[nodiscard]] Task<Answer<void>> remove(std::string name, bool validate_only);
   /// The first id of a fresh block of limits::kProducerIdBlock.
@@ -62,6 +65,9 @@ class Controller {
   [[nodiscard]] Answer<cluster::TopicPointer> preview(const cluster::Command& command, TopicId topic) const;
   [[nodiscard]] Answer<void> check_wal(const cluster::TopicSettings& settings, const TopicConfig& config) const;
   [[nodiscard]] TopicId draw_id();
+  [[nodiscard]] TopicId draw_id_like(TopicId other);
+  /// The partitions' logs, the command, the catalogs. The door is held.
+  [[nodiscard]] Task<Answer<cluster::TopicPointer>> create_checked(cluster::CreateTopic command, std::vector<raft::ReplicaId> voters);
   [[nodiscard]] Answer<void> enter() const;
 
   ShardCore& core_;

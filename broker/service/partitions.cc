@@ -47,7 +47,7 @@ Task<void> ShardCore::open_all() {
   for (const auto& [id, topic] : seen->by_id) {
     for (std::int32_t i = 0; i < topic->partitions && !stopping; ++i) {
       PartitionId partition{id, PartitionIndex{i}};
-      if (topic->internal || home(partition) != index) continue;
+      if (id == kMetadataTopicId || home(partition) != index) continue;
       SlotUse slot{slot_of(partition, topic)};
       if (auto opened = co_await open(*slot); !opened) log_warn("partition.not_opened", "topic {} partition {}: {}", topic->name, i, opened.error().detail);
     }
@@ -109,7 +109,7 @@ Task<Answer<std::vector<PartitionDescription>>> ShardCore::describe_partitions(T
     PartitionDescription one{.index = id.index, .leader = node.node, .replicas = {node.node}, .shard = index};
     log::PartitionPtr partition;
     const ReplicatedPartition* replicated = nullptr;
-    if (known->internal) {
+    if (topic == kMetadataTopicId) {  // the controller's
       partition = log->find(id);
     } else {
       SlotUse slot{slot_of(id, known)};

@@ -41,7 +41,6 @@ TEST(MetadataState, NamesThatClashAreRefused) {
   ASSERT_TRUE(put(state, create(1, "a.b")));
   EXPECT_EQ(put(state, create(2, "a.b")).error().code, Errc::topic_exists);
   EXPECT_EQ(put(state, create(2, "a_b")).error().code, Errc::topic_exists);
-  EXPECT_EQ(put(state, create(2, "__a")).error().code, Errc::invalid_topic_name);
   EXPECT_EQ(put(state, create(2, "../x")).error().code, Errc::invalid_topic_name);
   EXPECT_EQ(put(state, create(1, "other")).error().code, Errc::invalid_argument);  // an id is used once
   EXPECT_EQ(put(state, create(2, "none", 0)).error().code, Errc::invalid_argument);
@@ -49,6 +48,39 @@ TEST(MetadataState, NamesThatClashAreRefused) {
   ASSERT_TRUE(put(state, DeleteTopic{.id = id_of(1)}));
   EXPECT_TRUE(put(state, create(2, "a_b")));  // the name is free again, also while files are still being removed
   EXPECT_EQ(put(state, create(1, "again")).error().code, Errc::invalid_argument);
+  state.check_invariants();
+}
+
+// What the broker keeps about a topic is about that topic: it grows with it, goes with it, and another topic of its name finds nothing.
+TEST(MetadataState, WhatStandsBesideATopicGrowsAndGoesWithIt) {
+  MetadataState state{{}};
+  std::string longest(limits::kTopicNameMax, 'n');
+  ASSERT_TRUE(put(state, create(1, longest, 2)));
+  ASSERT_TRUE(put(state, create(2, "__queue." + longest, 2)));
+  ASSERT_TRUE(put(state, create(3, "__snapshots." + longest, 2)));
+  ASSERT_TRUE(put(state, create(4, "__offsets", 4)));
+  EXPECT_EQ(put(state, create(5, "__queue." + longest + std::string(20, 'n'))).error().code, Errc::invalid_topic_name);
+  EXPECT_TRUE(state.catalog()->find("__offsets")->internal);
+  EXPECT_EQ(state.catalog()->beside(longest).size(), 2U);
+  EXPECT_EQ(put(state, DeleteTopic{.id = id_of(4)}).error().code, Errc::unauthorized);
+  EXPECT_EQ(put(state, AlterTopic{.id = id_of(2), .partitions = 9}).error().code, Errc::unauthorized);
+
+  ASSERT_TRUE(put(state, AlterTopic{.id = id_of(1), .partitions = 5}));
+  EXPECT_EQ(state.catalog()->find(id_of(2))->partitions, 5);
+  EXPECT_EQ(state.catalog()->find(id_of(3))->partitions, 5);
+  EXPECT_EQ(state.partitions_total(), 5 + 5 + 5 + 4);
+
+  MetadataState copy{{}};
+  for (const Command& command : state.snapshot()) ASSERT_TRUE(put(copy, command));
+  EXPECT_EQ(copy.encoded(), state.encoded());
+  EXPECT_TRUE(copy.catalog()->find("__offsets")->internal);
+  copy.check_invariants();
+
+  ASSERT_TRUE(put(state, DeleteTopic{.id = id_of(1)}));
+  EXPECT_EQ(state.removing().size(), 3U);
+  EXPECT_FALSE(state.catalog()->find("__queue." + longest));
+  EXPECT_TRUE(state.catalog()->find("__offsets"));
+  EXPECT_EQ(state.partitions_total(), 4);
   state.check_invariants();
 }
 
