@@ -2,7 +2,7 @@
 
 #include <fmt/format.h>
 
-#include "cluster/byte_writer.h"
+#include "base/byte_writer.h"
 #include "cluster/encoding.h"
 
 namespace tailrace::broker::cluster {

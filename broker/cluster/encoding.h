@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <string>
 
-#include "cluster/byte_writer.h"
+#include "base/byte_writer.h"
 #include "cluster/topic_keys.h"
 #include "model/ids.h"
 

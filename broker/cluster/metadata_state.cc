@@ -5,7 +5,7 @@
 #include <limits>
 
 #include "base/crc32c.h"
-#include "cluster/byte_writer.h"
+#include "base/byte_writer.h"
 #include "cluster/encoding.h"
 
 namespace tailrace::broker::cluster {

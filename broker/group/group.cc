@@ -97,9 +97,54 @@ void Group::remove(const MemberId& id) {
 
 void Group::regroup() {
   ++generation_;
+  target_ = assign();
+}
+
+Assignment Group::assign() const {
   std::vector<Subscription> subscriptions;
   for (const auto& [id, member] : members_) subscriptions.push_back({id, member.topics});
-  target_ = options_.assignor == Assignor::range ? assign_range(subscriptions, counts_) : assign_sticky(subscriptions, counts_, target_);
+  return options_.assignor == Assignor::range ? assign_range(subscriptions, counts_) : assign_sticky(subscriptions, counts_, target_);
+}
+
+std::vector<MemberRecord> Group::stored() const {
+  std::vector<MemberRecord> out;
+  out.reserve(members_.size());
+  for (const auto& [id, member] : members_) {
+    auto target = target_.find(id);
+    out.push_back({.member = id,
+                   .instance = member.instance,
+                   .topics = member.topics,
+                   .session_timeout_ms = std::chrono::ceil<std::chrono::milliseconds>(member.session_timeout).count(),
+                   .told = member.told,
+                   .granted = {member.granted.begin(), member.granted.end()},
+                   .target = target == target_.end() ? std::vector<PartitionId>{} : target->second});
+  }
+  return out;
+}
+
+Result<void> Group::restore(const std::vector<MemberRecord>& members, PartitionCounts counts, Instant now) {
+  Group fresh{options_, generation_};
+  fresh.counts_ = bounded(std::move(counts));
+  for (const MemberRecord& record : members) {
+    if (record.told > generation_) return fail(Errc::corrupt, "a stored member was told of a generation that its group never had");
+    Member& member = fresh.members_[record.member];
+    member = {.instance = record.instance, .topics = record.topics, .session_timeout = std::chrono::milliseconds{record.session_timeout_ms}, .deadline = {}, .told = record.told, .granted = {record.granted.begin(), record.granted.end()}};
+    member.deadline = now + member.session_timeout;
+    for (const PartitionId& partition : record.granted) {
+      if (!fresh.holder_.emplace(partition, record.member).second) return fail(Errc::corrupt, "two stored members hold one partition");
+    }
+    fresh.target_[record.member] = record.target;
+  }
+  // Partitions may have come meanwhile.
+  if (fresh.assign() != fresh.target_) fresh.regroup();
+  *this = std::move(fresh);
+  return {};
+}
+
+std::vector<TopicId> Group::topics() const {
+  std::set<TopicId> all;
+  for (const auto& [id, member] : members_) all.insert(member.topics.begin(), member.topics.end());
+  return {all.begin(), all.end()};
 }
 
 Result<void> Group::may_commit(const MemberId& id, Generation generation, const PartitionId& partition) const {
@@ -111,12 +156,17 @@ Result<void> Group::may_commit(const MemberId& id, Generation generation, const 
   return {};
 }
 
-void Group::set_partitions(PartitionCounts counts) {
+PartitionCounts Group::bounded(PartitionCounts counts) {
   std::size_t total = 0;
   for (auto& [topic, count] : counts) {
     count = std::clamp<std::int32_t>(count, 0, static_cast<std::int32_t>(limits::kGroupPartitionsMax - total));
     total += static_cast<std::size_t>(count);
   }
+  return counts;
+}
+
+void Group::set_partitions(PartitionCounts counts) {
+  counts = bounded(std::move(counts));
   if (counts == counts_) return;
   counts_ = std::move(counts);
   regroup();

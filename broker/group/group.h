@@ -13,12 +13,9 @@
 
 #include "base/result.h"
 #include "base/time.h"
-#include "group/assignor.h"
+#include "group/records.h"
 
 namespace tailrace::broker::group {
-
-/// Grows with each change; 0: before the first. Durable through the coordinator, so that it never goes back.
-using Generation = std::int64_t;
 
 struct GroupOptions {
   Assignor assignor = Assignor::sticky;
@@ -63,6 +60,18 @@ class Group {
   /// Who was silent for too long goes. When to call it next; none: nobody is there.
   std::optional<Instant> tick(Instant now);
 
+  /// What is to be stored of each member, in the order of their ids. All of it, with the generation, before anything is told that rests on it.
+  [[nodiscard]] std::vector<MemberRecord> stored() const;
+  /// As it was stored, into a group that has no members: a coordinator that begins anew changes nothing for those who are there. `counts` as for
+  /// set_partitions(). Errors: corrupt (two members hold one partition, or it was told of a generation to come); nothing has changed then.
+  [[nodiscard]] Result<void> restore(const std::vector<MemberRecord>& members, PartitionCounts counts, Instant now);
+  /// For the next change. Of a group without members.
+  void set_assignor(Assignor assignor) { options_.assignor = assignor; }
+  [[nodiscard]] Assignor assignor() const { return options_.assignor; }
+  [[nodiscard]] bool has(const MemberId& member) const { return members_.contains(member); }
+  /// All that members subscribe to, ascending.
+  [[nodiscard]] std::vector<TopicId> topics() const;
+
   [[nodiscard]] Generation generation() const { return generation_; }
   [[nodiscard]] std::size_t size() const { return members_.size(); }
   [[nodiscard]] std::vector<MemberView> members() const;
@@ -81,6 +90,8 @@ class Group {
   };
   void remove(const MemberId& member);
   void regroup();
+  [[nodiscard]] Assignment assign() const;
+  static PartitionCounts bounded(PartitionCounts counts);
   [[nodiscard]] Beat answer(const MemberId& id, Member& member);
 
   GroupOptions options_;

@@ -126,12 +126,12 @@ TEST_F(Groups, IsBounded) {
 /// Members that follow the protocol, on a network that delays and loses, with pauses longer than their sessions: what each really reads is compared.
 class World {
  public:
-  World(std::uint64_t seed, Assignor assignor) : random_{seed}, group_{{.assignor = assignor}} { grow(); }
+  World(std::uint64_t seed, Assignor assignor) : random_{seed}, assignor_{assignor}, group_{{.assignor = assignor}} { grow(); }
 
   std::string run(int steps) {
     for (int i = 0; i < steps && wrong_.empty(); ++i) {
       now_ += std::chrono::milliseconds{random_.below(900)};
-      turn(random_.below(20));
+      turn(random_.below(21));
       group_.check_invariants();
       look();
     }
@@ -151,7 +151,7 @@ class World {
     }
     return wrong_;
   }
-  std::uint64_t joins = 0, expired = 0, moves = 0, commits = 0, lost = 0, stale_beats = 0;
+  std::uint64_t joins = 0, expired = 0, moves = 0, commits = 0, lost = 0, stale_beats = 0, restarts = 0;
 
  private:
   struct Client {
@@ -177,6 +177,7 @@ class World {
       (void)group_.tick(now_);
       return;
     }
+    if (what == 20) return restart();
     if (clients_.empty()) return;
     auto at = std::next(clients_.begin(), static_cast<std::ptrdiff_t>(random_.below(clients_.size())));
     beat(at->first, at->second);
@@ -238,6 +239,21 @@ class World {
     if (known(at->first)) at->second.missed = true;  // whatever it was told, it went elsewhere
     ++stale_beats;
   }
+  /// The coordinator begins anew with what is stored. Members do not notice, but that their sessions begin again.
+  void restart() {
+    std::vector<MemberRecord> members;
+    for (const MemberRecord& record : group_.stored()) {
+      auto back = decode_member(record.member, encode(record));
+      if (!back || *back != record) return fail("a stored member is read as another");
+      members.push_back(*back);
+    }
+    Group again{{.assignor = assignor_}, group_.generation()};
+    if (auto restored = again.restore(members, {{topic(1), count_}}, now_); !restored) return fail("what was stored is refused: " + restored.error().detail);
+    if (again.generation() != group_.generation() || again.stored() != group_.stored()) return fail("a restart changes something");
+    group_ = std::move(again);
+    for (auto& [id, client] : clients_) client.sent = now_;
+    ++restarts;
+  }
   void commit() {
     if (clients_.empty()) return;
     auto at = std::next(clients_.begin(), static_cast<std::ptrdiff_t>(random_.below(clients_.size())));
@@ -281,6 +297,7 @@ class World {
 
   static constexpr Duration kSession = 6s;
   Random random_;
+  Assignor assignor_;
   Group group_;
   Instant now_{};
   std::map<MemberId, Client> clients_{};
@@ -301,6 +318,7 @@ std::string sweep(World* sum = nullptr) {
     sum->commits += world.commits;
     sum->lost += world.lost;
     sum->stale_beats += world.stale_beats;
+    sum->restarts += world.restarts;
   }
   return {};
 }
@@ -314,6 +332,7 @@ TEST(GroupModel, NoPartitionIsReadByTwoAndAllAreReadInTheEnd) {
   EXPECT_GT(sum.commits, 500u);
   EXPECT_GT(sum.lost, 500u);
   EXPECT_GT(sum.stale_beats, 500u);
+  EXPECT_GT(sum.restarts, 500u);
 }
 
 class PlantedInGroups : public testing::TestWithParam<PlantedBug> {

@@ -9,7 +9,7 @@
 #include "base/bytes.h"
 #include "base/check.h"
 
-namespace tailrace::broker::cluster {
+namespace tailrace::broker {
 
 class ByteWriter {
  public:
@@ -26,7 +26,7 @@ class ByteWriter {
   }
   /// u16 length and bytes.
   ByteWriter& text(std::string_view value) {
-    TAILRACE_CHECK(value.size() <= 0xffff, "names and values of metadata are short: their bounds were checked before");
+    TAILRACE_CHECK(value.size() <= 0xffff, "short texts only: their bounds were checked before");
     return le(static_cast<std::uint16_t>(value.size())).raw(as_bytes(value));
   }
   [[nodiscard]] std::size_t size() const { return bytes_.size(); }
@@ -36,4 +36,4 @@ class ByteWriter {
   std::vector<std::byte> bytes_;
 };
 
-}  // namespace tailrace::broker::cluster
+}  // namespace tailrace::broker
