@@ -86,6 +86,9 @@ enum class PlantedBug {
   group_two_owners,         // a partition is given on before its owner let go
   group_commit_unfenced,    // offsets are taken from anybody
   group_forgets_to_expire,  // a silent member stays
+  group_answer_early,       // a coordinator answers before it is committed
+  group_forget_members,     // members are not stored
+  group_rewrite_loses,      // a log that is written anew lacks the last offset of each group
   // Queue groups.
   queue_past_credit,             // more is delivered than there is credit for
   queue_key_order,               // a record is delivered while an earlier one of its key is not settled

@@ -38,6 +38,7 @@ Result<Beat> Group::join(const Join& request, Instant now) {
   member.topics = std::move(topics);
   member.session_timeout = request.session_timeout;
   member.deadline = now + member.session_timeout;
+  ++changes_;
   if (changed) regroup();
   return answer(request.member, member);
 }
@@ -60,6 +61,7 @@ Result<Beat> Group::heartbeat(const MemberId& id, Generation generation, const s
   for (const PartitionId& partition : member.granted) {
     if (!still.contains(partition)) holder_.erase(partition);
   }
+  if (member.granted != still) ++changes_;
   member.granted = std::move(still);
   return answer(id, member);
 }
@@ -72,9 +74,10 @@ Beat Group::answer(const MemberId& id, Member& member) {
     bool free = holder == holder_.end() || planted(PlantedBug::group_two_owners);
     if (!free && holder->second != id) continue;
     holder_[partition] = id;
-    member.granted.insert(partition);
+    if (member.granted.insert(partition).second) ++changes_;
     out.assignment.push_back(partition);
   }
+  if (member.told != generation_) ++changes_;
   member.told = generation_;
   return out;
 }
@@ -96,6 +99,7 @@ void Group::remove(const MemberId& id) {
 }
 
 void Group::regroup() {
+  ++changes_;
   ++generation_;
   target_ = assign();
 }
@@ -137,8 +141,15 @@ Result<void> Group::restore(const std::vector<MemberRecord>& members, PartitionC
   }
   // Partitions may have come meanwhile.
   if (fresh.assign() != fresh.target_) fresh.regroup();
+  fresh.changes_ = changes_ + 1;
   *this = std::move(fresh);
   return {};
+}
+
+Result<Duration> Group::session_timeout(const MemberId& id) const {
+  auto found = members_.find(id);
+  if (found == members_.end()) return fail(Errc::unknown_member, "join again");
+  return found->second.session_timeout;
 }
 
 std::vector<TopicId> Group::topics() const {

@@ -69,6 +69,10 @@ class Group {
   void set_assignor(Assignor assignor) { options_.assignor = assignor; }
   [[nodiscard]] Assignor assignor() const { return options_.assignor; }
   [[nodiscard]] bool has(const MemberId& member) const { return members_.contains(member); }
+  /// Rises with whatever changes stored(), or the generation.
+  [[nodiscard]] std::uint64_t changes() const { return changes_; }
+  /// Errors: unknown_member.
+  [[nodiscard]] Result<Duration> session_timeout(const MemberId& member) const;
   /// All that members subscribe to, ascending.
   [[nodiscard]] std::vector<TopicId> topics() const;
 
@@ -98,6 +102,7 @@ class Group {
   Generation generation_;
   std::map<MemberId, Member> members_{};
   PartitionCounts counts_{};
+  std::uint64_t changes_ = 0;
   Assignment target_{};
   std::map<PartitionId, MemberId> holder_{};  // of everything granted
 };

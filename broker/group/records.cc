@@ -75,7 +75,7 @@ std::vector<std::byte> encode(const RecordKey& key) {
 
 std::vector<std::byte> encode(const GroupRecord& record) {
   ByteWriter to;
-  to.le(kVersion).le(record.generation).le(static_cast<std::uint8_t>(record.assignor)).le(record.empty_since_ms);
+  to.le(kVersion).le(record.generation).le(static_cast<std::uint8_t>(record.assignor)).le(static_cast<std::uint8_t>(record.out_of_range)).le(record.empty_since_ms);
   return to.take();
 }
 
@@ -114,8 +114,10 @@ Result<GroupRecord> decode_group(Bytes bytes) {
   TAILRACE_TRY_VOID(check_version(from));
   GroupRecord record{.generation = from.le<std::int64_t>()};
   auto assignor = from.le<std::uint8_t>();
+  auto out_of_range = from.le<std::uint8_t>();
   record.empty_since_ms = from.le<std::int64_t>();
-  if (!from.ok() || from.remaining() != 0 || record.generation < 0 || assignor > 1) return torn("group");
+  if (!from.ok() || from.remaining() != 0 || record.generation < 0 || assignor > 1 || out_of_range > 2) return torn("group");
+  record.out_of_range = static_cast<OutOfRange>(out_of_range);
   record.assignor = static_cast<Assignor>(assignor);
   return record;
 }

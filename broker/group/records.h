@@ -23,9 +23,13 @@ struct RecordKey {
   friend auto operator<=>(const RecordKey&, const RecordKey&) = default;
 };
 
+/// Where a member begins if the stored offset is no longer, or not yet, in the log.
+enum class OutOfRange : std::uint8_t { error, earliest, latest };
+
 struct GroupRecord {
   Generation generation = 0;
   Assignor assignor = Assignor::sticky;
+  OutOfRange out_of_range = OutOfRange::earliest;
   std::int64_t empty_since_ms = 0;  // UTC; since when nobody is in it; 0: somebody is
   friend bool operator==(const GroupRecord&, const GroupRecord&) = default;
 };

@@ -24,6 +24,7 @@
 #include "io/stream.h"
 #include "native/frame_reader.h"
 #include "native/front.h"
+#include "native/group_requests.h"
 #include "native/publish_stream.h"
 #include "native/subscription.h"
 #include "native/wire.h"
@@ -94,6 +95,11 @@ class Connection {
   /// Parses and starts `Handler` as a call; a control part that is no Request ends the connection.
   template <class Request, class Reply>
   void start_call(const Frame& frame, proto::FrameType reply_type, Task<service::Answer<Reply>> (Connection::*handler)(std::uint64_t, Request));
+  /// The same for a call that is about no stream of this connection.
+  template <class Request, class Reply>
+  void start_call(const Frame& frame, proto::FrameType reply_type, Task<service::Answer<Reply>> (*handler)(Caller, Request));
+  template <class Request, class F>
+  void start(const Frame& frame, proto::FrameType reply_type, F handler);
   template <class Reply>
   Task<void> run_call(Api api, std::uint64_t id, proto::FrameType reply_type, Task<service::Answer<Reply>> call, Held held,
                       std::uint64_t answer_bytes, std::string traceparent, std::shared_ptr<CallDeadline> deadline);

@@ -32,13 +32,17 @@ std::string shortened(std::string text) {
 bool may_be_abandoned(Api api) {
   switch (api) {
     case Api::create_topic: case Api::alter_topic: case Api::delete_topic: case Api::delete_records: case Api::describe_topic:
-    case Api::list_offsets: case Api::skip_damage: return true;
+    case Api::list_offsets: case Api::skip_damage: case Api::leave_group: case Api::commit_offsets: case Api::stored_offsets: case Api::list_groups:
+    case Api::describe_group: case Api::reset_offsets: case Api::delete_group: return true;
+    case Api::join_group: case Api::group_heartbeat:  // in step with the member, which waits for the answer
     case Api::hello: case Api::ping: case Api::metadata: case Api::open_producer: case Api::publish: case Api::close_producer:
     case Api::subscribe: case Api::credit: case Api::seek: case Api::unsubscribe: case Api::other: case Api::count_: return false;
   }
   return false;
 }
-bool changes_something(Api api) { return api != Api::describe_topic && api != Api::list_offsets; }
+bool changes_something(Api api) {
+  return api != Api::describe_topic && api != Api::list_offsets && api != Api::stored_offsets && api != Api::list_groups && api != Api::describe_group;
+}
 
 // What an answer takes, as a message and on the wire, where it grows with a topic: known before it is made. 0: it is small.
 constexpr std::uint64_t kPartitionInfoBytes = 128, kPartitionDescriptionBytes = 512, kTopicBytes = 1'024, kListedOffsetBytes = 192;
@@ -89,6 +93,18 @@ std::uint64_t answer_bytes(const cluster::Catalog&, const proto::UnsubscribeRequ
 std::uint64_t answer_bytes(const cluster::Catalog&, const proto::CloseProducerRequest&) { return 0; }
 std::uint64_t answer_bytes(const cluster::Catalog&, const proto::DeleteTopicRequest&) { return 0; }
 std::uint64_t answer_bytes(const cluster::Catalog&, const proto::SkipDamageRequest&) { return 0; }
+
+// How much a group's answers hold is known at its coordinator only. A group of ordinary size is paid for; a larger one passes as that.
+constexpr std::uint64_t kGroupAnswerBytes = 256 * limits::kKiB;
+std::uint64_t answer_bytes(const cluster::Catalog&, const proto::StoredOffsetsRequest&) { return kGroupAnswerBytes; }
+std::uint64_t answer_bytes(const cluster::Catalog&, const proto::ListGroupsRequest&) { return kGroupAnswerBytes; }
+std::uint64_t answer_bytes(const cluster::Catalog&, const proto::DescribeGroupRequest&) { return kGroupAnswerBytes; }
+std::uint64_t answer_bytes(const cluster::Catalog&, const proto::JoinGroupRequest&) { return 0; }
+std::uint64_t answer_bytes(const cluster::Catalog&, const proto::GroupHeartbeatRequest&) { return 0; }
+std::uint64_t answer_bytes(const cluster::Catalog&, const proto::LeaveGroupRequest&) { return 0; }
+std::uint64_t answer_bytes(const cluster::Catalog&, const proto::CommitOffsetsRequest&) { return 0; }
+std::uint64_t answer_bytes(const cluster::Catalog&, const proto::ResetOffsetsRequest&) { return 0; }
+std::uint64_t answer_bytes(const cluster::Catalog&, const proto::DeleteGroupRequest&) { return 0; }
 
 template <class T>
 Answer<T> failed(Refusal refusal) {
@@ -177,12 +193,24 @@ void Connection::on_request(const Frame& frame) {
     case FrameType::subscribe: return start_call(frame, FrameType::subscribe_reply, &Connection::subscribe);
     case FrameType::seek: return start_call(frame, FrameType::seek_reply, &Connection::seek);
     case FrameType::unsubscribe: return start_call(frame, FrameType::unsubscribe_reply, &Connection::unsubscribe);
+    case FrameType::join_group: return start_call(frame, FrameType::join_group_reply, join_group);
+    case FrameType::group_heartbeat: return start_call(frame, FrameType::group_heartbeat_reply, group_heartbeat);
+    case FrameType::leave_group: return start_call(frame, FrameType::leave_group_reply, leave_group);
+    case FrameType::commit_offsets: return start_call(frame, FrameType::commit_offsets_reply, commit_offsets);
+    case FrameType::stored_offsets: return start_call(frame, FrameType::stored_offsets_reply, stored_offsets);
+    case FrameType::list_groups: return start_call(frame, FrameType::list_groups_reply, list_groups);
+    case FrameType::describe_group: return start_call(frame, FrameType::describe_group_reply, describe_group);
+    case FrameType::reset_offsets: return start_call(frame, FrameType::reset_offsets_reply, reset_offsets);
+    case FrameType::delete_group: return start_call(frame, FrameType::delete_group_reply, delete_group);
     // The broker's own words, said by a client: answered like any type that is not known here.
     case FrameType::hello_reply: case FrameType::metadata_reply: case FrameType::create_topic_reply: case FrameType::alter_topic_reply:
     case FrameType::describe_topic_reply: case FrameType::delete_topic_reply: case FrameType::delete_records_reply:
     case FrameType::list_offsets_reply: case FrameType::skip_damage_reply: case FrameType::open_producer_reply: case FrameType::publish_reply:
     case FrameType::producer_window: case FrameType::close_producer_reply: case FrameType::subscribe_reply: case FrameType::records:
-    case FrameType::seek_reply: case FrameType::unsubscribe_reply: break;
+    case FrameType::seek_reply: case FrameType::unsubscribe_reply:
+    case FrameType::join_group_reply: case FrameType::group_heartbeat_reply: case FrameType::leave_group_reply: case FrameType::commit_offsets_reply:
+    case FrameType::stored_offsets_reply: case FrameType::list_groups_reply: case FrameType::describe_group_reply: case FrameType::reset_offsets_reply:
+    case FrameType::delete_group_reply: break;
   }
   auto type = static_cast<std::uint16_t>(frame.header.type);
   if (type >= 0x8000) return;  // optional by definition
@@ -229,6 +257,16 @@ void Connection::log_refused(Api api, const Refusal& refusal, const std::string&
 
 template <class Request, class Reply>
 void Connection::start_call(const Frame& frame, FrameType reply_type, Task<Answer<Reply>> (Connection::*handler)(std::uint64_t, Request)) {
+  start<Request>(frame, reply_type, [this, handler, id = frame.header.id](Request&& request) { return (this->*handler)(id, std::move(request)); });
+}
+
+template <class Request, class Reply>
+void Connection::start_call(const Frame& frame, FrameType reply_type, Task<Answer<Reply>> (*handler)(Caller, Request)) {
+  start<Request>(frame, reply_type, [this, handler](Request&& request) { return handler({front_.service(), front_.runtime()}, std::move(request)); });
+}
+
+template <class Request, class F>
+void Connection::start(const Frame& frame, FrameType reply_type, F handler) {
   Request request;
   if (!parse(frame.control, request)) {
     front_.log_garbage(peer_, fmt::format("a {} is not a valid message", name_of(api_of(frame.header.type))));
@@ -256,7 +294,7 @@ void Connection::start_call(const Frame& frame, FrameType reply_type, Task<Answe
   std::uint64_t bytes = std::min(answer_bytes(*front_.service().catalog(), request), front_.service().memory().pool(flow::Pool::replies).limit() / 2);
   std::string traceparent = request.call().traceparent();
   ++calls_;
-  scope_.spawn(run_call(api, id, reply_type, (this->*handler)(id, std::move(request)), std::move(held_), bytes, std::move(traceparent), std::move(deadline)));
+  scope_.spawn(run_call(api, id, reply_type, handler(std::move(request)), std::move(held_), bytes, std::move(traceparent), std::move(deadline)));
 }
 
 template <class Reply>

@@ -16,7 +16,8 @@ constexpr flow::Pool kPools[] = {flow::Pool::requests, flow::Pool::replies, flow
 std::string_view name_of(Api api) {
   static constexpr std::string_view kNames[kApiCount] = {
       "hello", "ping", "metadata", "create_topic", "alter_topic", "describe_topic", "delete_topic", "delete_records", "list_offsets", "skip_damage",
-      "open_producer", "publish", "close_producer", "subscribe", "credit", "seek", "unsubscribe", "other"};
+      "open_producer", "publish", "close_producer", "subscribe", "credit", "seek", "unsubscribe",
+      "join_group", "group_heartbeat", "leave_group", "commit_offsets", "stored_offsets", "list_groups", "describe_group", "reset_offsets", "delete_group", "other"};
   return kNames[static_cast<std::size_t>(api)];
 }
 
@@ -40,6 +41,15 @@ Api api_of(proto::FrameType type) {
     case credit: return Api::credit;
     case seek: return Api::seek;
     case unsubscribe: return Api::unsubscribe;
+    case join_group: return Api::join_group;
+    case group_heartbeat: return Api::group_heartbeat;
+    case leave_group: return Api::leave_group;
+    case commit_offsets: return Api::commit_offsets;
+    case stored_offsets: return Api::stored_offsets;
+    case list_groups: return Api::list_groups;
+    case describe_group: return Api::describe_group;
+    case reset_offsets: return Api::reset_offsets;
+    case delete_group: return Api::delete_group;
     default: return Api::other;  // replies, goodbye, and what a newer client may send
   }
 }

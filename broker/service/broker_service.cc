@@ -9,6 +9,7 @@
 #include "io/wait.h"
 #include "log/data_directory.h"
 #include "service/controller.h"
+#include "service/group_host.h"
 #include "service/members_codec.h"
 #include "service/shard_core.h"
 #include "shard/shards.h"
@@ -126,6 +127,7 @@ Task<bool> BrokerService::Node::close_logs() {
   if (controller) controller->close();
   auto forget = [](ShardCore& core) -> Task<Result<void>> {
     co_await core.background.drain();  // what a call of another shard left here before it ended
+    core.groups.reset();  // they hold slots
     core.slots.clear();
     core.replication.reset();
     core.log.reset();

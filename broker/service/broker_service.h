@@ -32,6 +32,7 @@
 #include "model/record_batch.h"
 #include "model/topic.h"
 #include "raft/membership.h"
+#include "service/groups.h"
 #include "service/peers.h"
 #include "service/replication.h"
 
@@ -290,6 +291,21 @@ class ShardService {
   /// unknown_producer: the id named was never given out.
   [[nodiscard]] Task<Answer<OpenProducerReply>> open_producer(OpenProducerRequest request);
 
+  // Consumer groups (docs/groups.md). Errors of all: invalid_argument, unknown_member, fenced, too_many, no_such_group, no_such_topic,
+  // no_such_partition, group_not_empty, outcome_unknown, not_leader, storage_full, io_error.
+  [[nodiscard]] Task<Answer<GroupBeat>> join_group(JoinGroup request);
+  [[nodiscard]] Task<Answer<GroupBeat>> group_heartbeat(GroupHeartbeat request);
+  [[nodiscard]] Task<Answer<void>> leave_group(std::string group, std::string member);
+  /// Stored for good when it answers.
+  [[nodiscard]] Task<Answer<void>> commit_offsets(CommitOffsets request);
+  /// `of` empty: all of the group. What was never stored is left out.
+  [[nodiscard]] Task<Answer<std::vector<StoredOffset>>> stored_offsets(std::string group, std::vector<TopicPartitions> of);
+  [[nodiscard]] Task<Answer<std::vector<GroupSummary>>> list_groups();
+  [[nodiscard]] Task<Answer<GroupDescription>> describe_group(std::string group);
+  /// Sets offsets; the group is made if it is not there. `kick`: its members are removed first.
+  [[nodiscard]] Task<Answer<void>> reset_offsets(std::string group, std::vector<PartitionCommit> offsets, bool kick);
+  [[nodiscard]] Task<Answer<void>> delete_group(std::string group);
+
   // With other brokers. Errors: no_such_topic, no_such_partition, not_leader, invalid_argument (the reason by name).
   /// One member of a partition's replicas, appended when it answers; committed later.
   [[nodiscard]] Task<Answer<void>> change_members(TopicId topic, PartitionIndex partition, raft::MembershipChange change);
@@ -323,6 +339,7 @@ struct BrokerOptions {
   std::uint64_t memory_bytes = limits::kShardMemoryDefault;  // per shard, over all pools
   std::chrono::milliseconds retention_interval{60'000};
   std::uint64_t metadata_snapshot_commands = 4'096;  // commands after which the metadata log is cut to a snapshot
+  std::chrono::milliseconds group_retention{7 * 24 * 3'600'000};  // of offsets of a group that nobody is in
   ReplicationOptions replication{};
 };
 

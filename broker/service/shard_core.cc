@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "io/wait.h"
 #include "log/data_directory.h"
+#include "service/group_host.h"
 
 namespace tailrace::broker::service {
 
@@ -42,6 +43,7 @@ ShardCore::ShardCore(NodeContext& its_node, ShardIndex its_index, io::Runtime& i
       calls_changed{its_runtime.executor},
       window_changed{its_runtime.executor},
       producer_ids_changed{its_runtime.executor} {
+  groups = std::make_unique<GroupHost>(*this);
   counters.shard = index;
   counters.producer_window_bytes = limits::kProducerWindowMax;
 }
@@ -128,7 +130,9 @@ Task<Answer<void>> ShardCore::open(PartitionSlot& slot) {
 
 void ShardCore::set_catalog(std::shared_ptr<const cluster::Catalog> fresh, std::optional<TopicId> changed) {
   cluster::TopicPointer before = changed && catalog ? catalog->find(*changed) : nullptr;
+  bool first = !catalog;
   catalog = std::move(fresh);
+  if (first) background.spawn(groups->load_all());
   if (replication && replication->options().peers) background.spawn(open_all());
   if (!before) return;
   cluster::TopicPointer after = catalog->find(*changed);
@@ -156,6 +160,7 @@ void ShardCore::turn_away(PartitionSlot& slot) {
 void ShardCore::start_background() {
   background.spawn(retention_task());
   background.spawn(pressure_task());
+  background.spawn(groups->ticks());
   if (replication->options().peers) background.spawn(replication->clock_task());
 }
 
@@ -165,6 +170,7 @@ void ShardCore::begin_stop() {
   memory.close();
   stop_signal.notify_all();
   if (replication) replication->stop();
+  groups->stop();
   window_changed.notify_all();
   for (auto& [id, slot] : slots) {
     slot->changed.notify_all();

@@ -18,6 +18,7 @@
 namespace tailrace::broker::service {
 
 class Controller;
+class GroupHost;
 class ShardCore;
 struct OwnerWait;
 struct RemoteWait;
@@ -100,6 +101,14 @@ class SlotUse {
   std::shared_ptr<PartitionSlot> slot_;
 };
 
+/// Of a partition, behind an offset. -1: not known, or none.
+struct Unread {
+  Offset log_start{};
+  Offset high_watermark{};
+  std::int64_t records = 0;
+  std::int64_t oldest_ms = -1;  // timestamp of the first of them
+};
+
 class ShardCore {
  public:
   ShardCore(NodeContext& its_node, ShardIndex its_index, io::Runtime& its_runtime);
@@ -113,6 +122,7 @@ class ShardCore {
   shard::Port& port;
   std::unique_ptr<log::ShardLog> log;
   std::unique_ptr<Replication> replication;  // with it
+  std::unique_ptr<GroupHost> groups;
   std::shared_ptr<const cluster::Catalog> catalog;
   flow::MemoryBudget memory;
   TaskScope background;            // retention, pressure, cancels, deliveries
@@ -156,6 +166,7 @@ class ShardCore {
   [[nodiscard]] Task<Answer<PartitionOffset>> delete_records(TopicId topic, PartitionOffset before, bool validate_only);
   [[nodiscard]] Task<Answer<ListedOffset>> list_offset(TopicId topic, ListOffsetsQuery query);
   [[nodiscard]] Task<Answer<void>> skip_damage(TopicId topic, PartitionIndex partition);
+  [[nodiscard]] Task<Answer<Unread>> unread(TopicId topic, PartitionIndex partition, Offset from);
   /// Asks the replica of a partition, on its shard.
   template <class F>
   [[nodiscard]] Task<Answer<void>> ask_replica(PartitionId id, F question);

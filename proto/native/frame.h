@@ -43,6 +43,15 @@ enum class FrameType : std::uint16_t {
   credit = 54,                                    // client to broker
   seek = 56, seek_reply = 57,
   unsubscribe = 58, unsubscribe_reply = 59,
+  join_group = 60, join_group_reply = 61,
+  group_heartbeat = 62, group_heartbeat_reply = 63,
+  leave_group = 64, leave_group_reply = 65,
+  commit_offsets = 66, commit_offsets_reply = 67,
+  stored_offsets = 68, stored_offsets_reply = 69,
+  list_groups = 70, list_groups_reply = 71,
+  describe_group = 72, describe_group_reply = 73,
+  reset_offsets = 74, reset_offsets_reply = 75,
+  delete_group = 76, delete_group_reply = 77,
 };
 
 struct FrameHeader {

@@ -29,7 +29,7 @@ MemberRecord a_member() {
 TEST(GroupRecords, TheBytesAreThoseOfTheDocument) {
   EXPECT_EQ(encode(RecordKey{.kind = RecordKey::Kind::group, .group = "g"}), bytes_of({1, 1, 0, 'g'}));
   EXPECT_EQ(encode(GroupRecord{.generation = 3, .assignor = Assignor::sticky, .empty_since_ms = 0}),
-            bytes_of({1, 0, 3, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0}));
+            bytes_of({1, 0, 3, 0, 0, 0, 0, 0, 0, 0, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0}));
   EXPECT_EQ(encode(OffsetRecord{.offset = Offset{42}, .leader_epoch = LeaderEpoch{2}, .time_ms = 1, .metadata = "x"}),
             bytes_of({1, 0, 42, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 'x'}));
 }

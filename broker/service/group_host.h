@@ -1,0 +1,35 @@
+#pragma once
+/// The coordinators of one shard: each is made when its partition of `__offsets` is first needed, and made anew when it failed. Private to `service`.
+/// Shard    its own.
+#include <map>
+#include <memory>
+
+#include "service/group_coordinator.h"
+
+namespace tailrace::broker::service {
+
+inline constexpr std::string_view kOffsetsTopic = "__offsets";
+/// Where a group lives, on any node, for ever.
+[[nodiscard]] PartitionIndex coordinator_of(std::string_view group);
+
+class GroupHost {
+ public:
+  explicit GroupHost(ShardCore& core);
+  GroupHost(const GroupHost&) = delete;
+  GroupHost& operator=(const GroupHost&) = delete;
+
+  /// Errors: no_such_group (nothing was ever stored), and what StateLog says.
+  [[nodiscard]] Task<Answer<std::shared_ptr<GroupCoordinator>>> coordinator(PartitionIndex partition);
+  /// Those of groups that were there before: their members' sessions end even if nobody asks.
+  [[nodiscard]] Task<void> load_all();
+  [[nodiscard]] Task<void> ticks();
+  void stop();
+
+ private:
+  ShardCore& core_;
+  std::map<PartitionIndex, std::shared_ptr<GroupCoordinator>> loaded_{};
+  std::map<PartitionIndex, bool> loading_{};
+  Notifier changed_;
+};
+
+}  // namespace tailrace::broker::service
