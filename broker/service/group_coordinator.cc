@@ -518,6 +518,15 @@ Task<Answer<GroupDescription>> GroupCoordinator::describe(std::string name) {
     lag.committed_time_ms = record.time_ms;
     lag.metadata = record.metadata;
   }
+  // What nobody has begun is behind too, and counts.
+  std::vector<TopicId> topics = entry.group.topics();
+  for (const auto& [id, record] : entry.offsets) {
+    if (topics.empty() || topics.back() != id.topic) topics.push_back(id.topic);
+  }
+  for (const TopicId& id : topics) {
+    cluster::TopicPointer topic = core_.catalog ? core_.catalog->find(id) : nullptr;
+    for (std::int32_t i = 0; topic && i < topic->partitions && partitions.size() < limits::kGroupPartitionsMax; ++i) partitions.try_emplace({id, PartitionIndex{i}});
+  }
   for (auto& [id, lag] : partitions) {
     cluster::TopicPointer topic = core_.catalog ? core_.catalog->find(id.topic) : nullptr;
     if (!topic || !topic->has(id.index)) continue;

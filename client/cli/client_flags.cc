@@ -139,6 +139,8 @@ void add_tail(CLI::App& root, AllFlags& flags) {
   add_number(*tail, "-p,--partition", f.partitions, 0, kPartitionsMax - 1, "Only this partition, repeatable");
   tail->add_option("--key", f.key, "Only records with exactly this key")->type_name("KEY");
   add_choice(*tail, "--out-of-range", f.out_of_range, {"error", "start", "end"}, "Where to read when the offset is not there; default: an error for --from OFFSET, otherwise start");
+  tail->add_option("-g,--group", f.group, "From where this group stands, without being part of it; with --commit as a member")->type_name("GROUP");
+  tail->add_flag("--commit", f.commit, "With -g: join the group, share its partitions, and store the offset behind what was printed");
   tail->add_flag("--no-value", f.no_value, "Leave values out");
   tail->add_flag("--fail-empty", f.fail_empty, "Exit code 3 when there was no record");
   add_common_flags(*tail, flags, Talks::to_a_broker, {Format::table, Format::jsonl, Format::raw});
@@ -148,6 +150,8 @@ void add_tail(CLI::App& root, AllFlags& flags) {
       "  tailrace tail orders --from -1h --until end -o jsonl | jq .value\n"
       "  tailrace tail orders -p 0 --from 1000 -n 5 -o table\n"
       "  tailrace tail orders --from start -o raw > values.txt  # values, one a line (an empty line for null)\n"
+      "  tailrace tail orders -g billing -n 5                   # what the group billing would read next; changes nothing\n"
+      "  tailrace tail orders -g billing --commit -F            # as a member of it\n"
       "\n"
       "Order holds within a partition. Ctrl-C ends it with a summary on standard error.");
   runs(tail, flags, [](Context& c, AllFlags& all) { return cli::tail(c, all.tail); });
@@ -195,6 +199,7 @@ void add_client_commands(CLI::App& root, AllFlags& flags) {
   add_topic(root, flags);
   add_pub(root, flags);
   add_tail(root, flags);
+  add_group_commands(root, flags);
   add_bench(root, flags);
 }
 

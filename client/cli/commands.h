@@ -18,6 +18,16 @@ namespace tailrace::cli {
 
 [[nodiscard]] Outcome<int> pub(Context& context, const PubFlags& flags);
 [[nodiscard]] Outcome<int> tail(Context& context, const TailFlags& flags);
+/// As a member of a group, storing what was printed.
+[[nodiscard]] Outcome<int> tail_group(Context& context, const TailFlags& flags);
+
+[[nodiscard]] Outcome<int> group_list(Context& context, const GroupFlags& flags);
+[[nodiscard]] Outcome<int> group_describe(Context& context, const GroupFlags& flags);
+[[nodiscard]] Outcome<int> group_members(Context& context, const GroupFlags& flags);
+[[nodiscard]] Outcome<int> group_lag(Context& context, const GroupFlags& flags);
+[[nodiscard]] Outcome<int> group_explain(Context& context, const GroupFlags& flags);
+[[nodiscard]] Outcome<int> group_reset(Context& context, const GroupFlags& flags);
+[[nodiscard]] Outcome<int> group_delete(Context& context, const GroupFlags& flags);
 
 [[nodiscard]] Outcome<int> log_verify(Context& context, const LogFlags& flags);
 [[nodiscard]] Outcome<int> log_dump(Context& context, const LogFlags& flags);

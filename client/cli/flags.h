@@ -67,8 +67,23 @@ struct TailFlags {
   std::vector<std::int32_t> partitions;
   std::optional<std::string> key;
   std::string out_of_range;  // empty: an error where an offset was named, otherwise the start
+  std::string group;         // empty: none
+  bool commit = false;       // as a member of it; otherwise only from where it stands
   bool no_value = false;
   bool fail_empty = false;
+};
+
+struct GroupFlags {
+  std::string group;  // empty: all, where that means something
+  std::string topic;
+  std::vector<std::int32_t> partitions;
+  std::string to;
+  std::string undo_file;
+  bool apply = false;
+  bool kick = false;
+  bool watch = false;
+  bool yes = false;
+  bool dry_run = false;
 };
 
 struct LogFlags {

@@ -27,7 +27,10 @@ struct AtTime {
   Time time;
   friend bool operator==(AtTime, AtTime) = default;
 };
-using ReadPoint = std::variant<AtStart, AtEnd, AtOffset, LastRecords, AtTime>;
+struct AtGroup {  ///< where the group of -g stands
+  friend bool operator==(AtGroup, AtGroup) = default;
+};
+using ReadPoint = std::variant<AtStart, AtEnd, AtOffset, LastRecords, AtTime, AtGroup>;
 
 /// start | end | OFFSET | -N | -1h | RFC 3339 time or date. "-1h" counts back from `now`.
 [[nodiscard]] Parsed<ReadPoint> parse_from(std::string_view text, Time now);

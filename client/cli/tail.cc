@@ -6,7 +6,7 @@
 
 #include "commands.h"
 #include "interrupt.h"
-#include "record_json.h"
+#include "record_printer.h"
 #include "session.h"
 #include "tail_plan.h"
 #include "text.h"
@@ -22,89 +22,6 @@ constexpr milliseconds kWait{100};
 // -N of several partitions is merged by time, for which all candidates are held at once.
 constexpr std::uint64_t kMergedRecordsMax = 1'000'000;
 constexpr std::uint64_t kMergedBytesMax = 256u << 20;
-
-class Printer {
- public:
-  Printer(Context& context, const TailFlags& flags, Format format) : context_(context), flags_(flags), format_(format) {}
-
-  /// False: enough was printed, or nobody reads it any more.
-  bool print(const Message& message) {
-    if (flags_.key && (!message.key || as_text(*message.key) != *flags_.key)) return going_on();
-    line_.clear();
-    switch (format_) {
-      case Format::raw:
-        if (message.value) line_.append(as_text(*message.value));
-        break;
-      case Format::table: table_line(message); break;
-      case Format::automatic:
-      case Format::json:
-      case Format::jsonl: {
-        JsonRecord record;
-        record.topic = message.topic;
-        record.partition = message.partition;
-        record.offset = message.offset;
-        record.timestamp = message.time;
-        if (message.key) record.key = as_text(*message.key);
-        if (message.value) record.value = as_text(*message.value);
-        record.with_value = !flags_.no_value;
-        append_record_json(line_, record, message.headers);
-        break;
-      }
-    }
-    line_ += '\n';
-    context_.out.write(line_);
-    ++records_;
-    bytes_ += (message.key ? message.key->size() : 0) + (message.value ? message.value->size() : 0);
-    return going_on();
-  }
-  [[nodiscard]] bool going_on() const { return (flags_.count == 0 || records_ < flags_.count) && !context_.out.closed() && context_.out.error() == 0; }
-  [[nodiscard]] std::uint64_t records() const { return records_; }
-  [[nodiscard]] std::uint64_t bytes() const { return bytes_; }
-
- private:
-  /// A screen is no place for megabytes; -o raw and -o jsonl have all of it.
-  static std::string shortened(std::string_view text) {
-    constexpr std::size_t kShown = 1024;
-    if (text.size() <= kShown) return printable(text);
-    auto cut = kShown;
-    while (cut > kShown - 4 && (static_cast<unsigned char>(text[cut]) & 0xC0) == 0x80) --cut;  // between characters
-    return fmt::format("{}... ({})", printable(text.substr(0, cut)), human_bytes(text.size()));
-  }
-  void table_line(const Message& message) {
-    const bool colour = context_.terminal.colour_stdout;
-    auto painted = [&](const char* code, std::string_view text) {
-      if (colour) line_ += code;
-      line_ += text;
-      if (colour) line_ += "\033[0m";
-    };
-    auto place = fmt::format("{}[{}]@{}", message.topic, message.partition, message.offset);
-    place_width_ = std::max(place_width_, place.size());
-    painted("\033[2m", format_time(message.time));
-    line_ += "  ";
-    painted("\033[36m", place);
-    line_.append(place_width_ - place.size() + 2, ' ');
-    painted("\033[33m", !message.key ? "-" : message.key->empty() ? "\"\"" : shortened(as_text(*message.key)));
-    if (!flags_.no_value) {
-      line_ += "  ";
-      if (message.value) line_ += shortened(as_text(*message.value));
-      else painted("\033[2m", "(no value)");
-    }
-    std::string headers;
-    for (const auto& header : message.headers) headers += (headers.empty() ? "" : ", ") + shortened(header.key) + (header.value ? "=" + shortened(*header.value) : "");
-    if (!headers.empty()) {
-      line_ += "  ";
-      painted("\033[2m", "{" + headers + "}");
-    }
-  }
-
-  Context& context_;
-  const TailFlags& flags_;
-  Format format_;
-  std::string line_;
-  std::size_t place_width_ = 0;
-  std::uint64_t records_ = 0;
-  std::uint64_t bytes_ = 0;
-};
 
 ConsumerOptions options_for(const std::vector<TailRange>& ranges, bool bounded, OutOfRange policy) {
   ConsumerOptions options;
@@ -182,7 +99,7 @@ Outcome<OffsetsByTime> offsets_at(Session& session, const std::string& topic, Ti
 }
 
 /// The last N of all partitions together. One partition needs no merging: the broker finds its last N.
-Outcome<Ended> read_last(Session& session, const std::string& topic, const TailPlan& plan, OutOfRange policy, Context& context, Progress& progress, Printer& printer) {
+Outcome<Ended> read_last(Session& session, const std::string& topic, const TailPlan& plan, OutOfRange policy, Context& context, Progress& progress, RecordPrinter& printer) {
   std::vector<TailRange> ranges;
   for (const auto& r : plan.ranges) {
     if (r.until > r.from) ranges.push_back(r);
@@ -222,6 +139,9 @@ Outcome<Ended> read_last(Session& session, const std::string& topic, const TailP
 }  // namespace
 
 Outcome<int> tail(Context& context, const TailFlags& flags) {
+  if (flags.commit && flags.group.empty()) return usage("--commit stores the offsets of a group", "Name it with -g GROUP");
+  if (flags.commit) return tail_group(context, flags);
+  if (!flags.group.empty() && !flags.from.empty()) return usage("-g and --from both say where to begin", "Without --from it begins where the group stands");
   interrupt::install();
   const auto format = context.format(context.terminal.stdout_is_terminal ? Format::table : Format::jsonl);
   if (flags.no_value && format == Format::raw) return usage("-o raw prints values and --no-value leaves them out", "Use -o jsonl or -o table");
@@ -243,7 +163,14 @@ Outcome<int> tail(Context& context, const TailFlags& flags) {
   if (!damage.empty()) context.warn(fmt::format("damaged: {}", printable(damage)));
 
   OffsetsByTime from_times, until_times;
-  if (const auto* at = std::get_if<AtTime>(&request->from)) {
+  if (!flags.group.empty()) {
+    auto group = Session::wait(session->admin().describe_group(flags.group));
+    if (!group) return std::unexpected(session->failure(group.error(), flags.topic));
+    for (const auto& b : bounds) from_times[b.partition] = b.start;
+    for (const auto& p : group->partitions) {
+      if (p.topic == flags.topic && p.committed >= 0) from_times[p.partition] = p.committed;
+    }
+  } else if (const auto* at = std::get_if<AtTime>(&request->from)) {
     auto offsets = offsets_at(*session, flags.topic, at->time);
     if (!offsets) return std::unexpected(offsets.error());
     from_times = std::move(*offsets);
@@ -257,7 +184,7 @@ Outcome<int> tail(Context& context, const TailFlags& flags) {
   if (!plan) return std::unexpected(plan.error());
 
   const auto started = Clock::now();
-  Printer printer{context, flags, format};
+  RecordPrinter printer{context, flags, format};
   // A bar between the lines of a terminal would only disturb.
   Progress progress{context.terminal.stderr_is_terminal && !context.terminal.stdout_is_terminal && !context.flags.quiet && !request->follow, "reading", context.terminal.columns};
   auto print = [&](const Message& m) { return printer.print(m); };

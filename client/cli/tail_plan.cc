@@ -12,7 +12,9 @@ Outcome<TailRequest> tail_request(const TailFlags& flags, bool stdout_is_termina
   request.partitions = flags.partitions;
   std::ranges::sort(request.partitions);
   request.partitions.erase(std::ranges::unique(request.partitions).begin(), request.partitions.end());
-  if (!flags.from.empty()) {
+  if (!flags.group.empty()) {
+    request.from = AtGroup{};
+  } else if (!flags.from.empty()) {
     auto from = parse_from(flags.from, now);
     if (!from) return usage(fmt::format("--from: {}", from.error()));
     request.from = *from;
@@ -64,7 +66,7 @@ Outcome<TailPlan> tail_plan(const std::string& topic, const TailRequest& request
         }
       }
     }
-    if (std::holds_alternative<AtTime>(request.from)) {
+    if (std::holds_alternative<AtTime>(request.from) || std::holds_alternative<AtGroup>(request.from)) {
       auto at = from_times.find(b.partition);
       range.from = at == from_times.end() ? b.end : at->second;
     }

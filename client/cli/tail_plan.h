@@ -49,7 +49,7 @@ struct TailPlan {
   }
 };
 
-/// `times` answers the first offset at or after a time, per partition; asked only when a time is in the request.
+/// `times` answers the first offset at or after a time, per partition, or where the group stands; asked only when that is in the request.
 using OffsetsByTime = std::map<std::int32_t, std::int64_t>;
 [[nodiscard]] Outcome<TailPlan> tail_plan(const std::string& topic, const TailRequest& request, const std::vector<Bounds>& bounds,
                                           const OffsetsByTime& from_times, const OffsetsByTime& until_times);

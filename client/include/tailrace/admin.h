@@ -18,6 +18,7 @@
 #include <string_view>
 #include <vector>
 
+#include "tailrace/group_consumer.h"
 #include "tailrace/producer.h"
 #include "tailrace/record.h"
 
@@ -137,6 +138,16 @@ class Admin {
   /// Offsets of From::earliest, latest or time in the given partitions (empty: all), in the order of the partitions.
   Task<std::vector<ListedOffset>> list_offsets(std::string_view topic, From at, std::span<const std::int32_t> partitions = {});
   Task<ClusterDescription> cluster(bool include_internal = false);
+
+  // Consumer groups.
+  Task<std::vector<GroupSummary>> list_groups();
+  /// Members, offsets and lag. Errors: no_such_group.
+  Task<GroupDescription> describe_group(std::string_view group);
+  /// Sets offsets, each of the next record to read; makes the group if it is not there. Errors: group_not_empty (`kick` removes its members first),
+  /// no_such_topic, no_such_partition, invalid_argument.
+  Task<void> reset_offsets(std::string_view group, std::span<const Position> offsets, bool kick = false);
+  /// Forgets the group and its offsets. Errors: no_such_group, group_not_empty.
+  Task<void> delete_group(std::string_view group);
 
   explicit Admin(std::shared_ptr<detail::ClientCore> core) : core_{std::move(core)} {}
 

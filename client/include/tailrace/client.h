@@ -28,6 +28,7 @@
 #include "tailrace/admin.h"
 #include "tailrace/consumer.h"
 #include "tailrace/executor.h"
+#include "tailrace/group_consumer.h"
 #include "tailrace/producer.h"
 
 namespace tailrace {
@@ -76,6 +77,8 @@ class Client {
   /// Waits for the topic's partitions and start positions to be known, at most request_timeout. Errors: invalid_argument,
   /// no_such_topic, no_such_partition, unreachable, timeout, closed. An offset out of range is told by next().
   [[nodiscard]] Result<Consumer> consumer(std::string_view topic, ConsumerOptions options = {});
+  /// Joins the group; next() waits until it may read. Does not wait for a broker. Errors: invalid_argument, closed.
+  [[nodiscard]] Result<GroupConsumer> group_consumer(std::string_view group, std::vector<std::string> topics, GroupOptions options = {});
   [[nodiscard]] Admin admin();
 
   /// Closes every producer and consumer, says goodbye and stops the threads; returns by the deadline, whatever happens.
