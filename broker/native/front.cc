@@ -150,6 +150,7 @@ Task<void> Front::run(std::unique_ptr<io::Stream> stream) {
 
 Task<std::size_t> Front::drain(Instant deadline) {
   draining_ = true;
+  service_.end_waits();
   for (Connection* connection : open_) connection->drain();
   while (!open_.empty()) {
     io::WaitUntil ended{ended_, runtime_, deadline};

@@ -295,6 +295,8 @@ class ShardService {
   // no_such_partition, group_not_empty, outcome_unknown, not_leader, storage_full, io_error.
   [[nodiscard]] Task<Answer<GroupBeat>> join_group(JoinGroup request);
   [[nodiscard]] Task<Answer<GroupBeat>> group_heartbeat(GroupHeartbeat request);
+  /// The broker is about to stop: heartbeats wait no more, here on this shard, so that connections can end.
+  void end_waits();
   [[nodiscard]] Task<Answer<void>> leave_group(std::string group, std::string member);
   /// Stored for good when it answers.
   [[nodiscard]] Task<Answer<void>> commit_offsets(CommitOffsets request);

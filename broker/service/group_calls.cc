@@ -76,6 +76,11 @@ Task<Answer<GroupBeat>> ShardService::group_heartbeat(GroupHeartbeat request) {
   co_return counted(core, co_await at_coordinator<GroupBeat>(core, at, false, ask));
 }
 
+void ShardService::end_waits() {
+  core_->waits_end = true;
+  if (core_->groups) core_->groups->stop();
+}
+
 Task<Answer<void>> ShardService::leave_group(std::string group, std::string member) {
   ShardCore& core = *core_;
   CallGuard guard{core};

@@ -319,7 +319,7 @@ Task<Answer<GroupBeat>> GroupCoordinator::join(JoinGroup request, std::vector<To
 
 Task<Answer<GroupBeat>> GroupCoordinator::heartbeat(GroupHeartbeat request) {
   for (;;) {
-    if (core_.stopping || !core_.catalog) co_return refuse(Errc::shutting_down);
+    if (core_.stopping || core_.waits_end || !core_.catalog) co_return refuse(Errc::shutting_down);
     if (failed_) co_return refuse(Errc::not_leader, "the coordinator begins anew");
     auto found = entry_of(request.group, false);
     if (!found) co_return std::unexpected(std::move(found).error());

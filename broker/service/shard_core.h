@@ -127,6 +127,7 @@ class ShardCore {
   flow::MemoryBudget memory;
   TaskScope background;            // retention, pressure, cancels, deliveries
   bool stopping = false;
+  bool waits_end = false;          // heartbeats are answered at once
   Notifier stop_signal;            // wakes background work
   Notifier calls_changed;          // a call ended while stopping
   Notifier window_changed;

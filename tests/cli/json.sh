@@ -38,6 +38,16 @@ both 6 topic alter a --partitions 3 --unset retention_bytes -c retention_time=1d
 obeys json 0 topic alter a -c retention_time=unlimited
 both 6 topic purge a --dry-run
 both 0 topic skip-damage a -p 0
+exits 0 "a group reads" "$t" tail a -g readers --commit
+both 0 group ls
+both 0 group describe readers
+both 0 group members readers
+both 0 group lag
+both 0 group lag readers
+both 0 group explain readers
+both 6 group reset readers --to start
+obeys jsonl 0 group reset readers --to end --apply
+both 6 group delete readers --dry-run
 both 6 topic delete b --dry-run
 obeys json 0 topic delete b --yes
 obeys json 0 bench pub --rate 500 --duration 200ms --warmup 0

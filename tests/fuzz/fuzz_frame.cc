@@ -71,6 +71,24 @@ void parse_as(FrameType type, broker::Bytes control) {
     case FrameType::seek_reply: return parse<SeekReply>(control);
     case FrameType::unsubscribe: return parse<UnsubscribeRequest>(control);
     case FrameType::unsubscribe_reply: return parse<UnsubscribeReply>(control);
+    case FrameType::join_group: return parse<JoinGroupRequest>(control);
+    case FrameType::join_group_reply: return parse<JoinGroupReply>(control);
+    case FrameType::group_heartbeat: return parse<GroupHeartbeatRequest>(control);
+    case FrameType::group_heartbeat_reply: return parse<GroupHeartbeatReply>(control);
+    case FrameType::leave_group: return parse<LeaveGroupRequest>(control);
+    case FrameType::leave_group_reply: return parse<LeaveGroupReply>(control);
+    case FrameType::commit_offsets: return parse<CommitOffsetsRequest>(control);
+    case FrameType::commit_offsets_reply: return parse<CommitOffsetsReply>(control);
+    case FrameType::stored_offsets: return parse<StoredOffsetsRequest>(control);
+    case FrameType::stored_offsets_reply: return parse<StoredOffsetsReply>(control);
+    case FrameType::list_groups: return parse<ListGroupsRequest>(control);
+    case FrameType::list_groups_reply: return parse<ListGroupsReply>(control);
+    case FrameType::describe_group: return parse<DescribeGroupRequest>(control);
+    case FrameType::describe_group_reply: return parse<DescribeGroupReply>(control);
+    case FrameType::reset_offsets: return parse<ResetOffsetsRequest>(control);
+    case FrameType::reset_offsets_reply: return parse<ResetOffsetsReply>(control);
+    case FrameType::delete_group: return parse<DeleteGroupRequest>(control);
+    case FrameType::delete_group_reply: return parse<DeleteGroupReply>(control);
   }
 }
 
