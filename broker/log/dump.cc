@@ -162,7 +162,9 @@ class Dump {
   }
 
   static void add_hard_state(JsonLine& l, const HardState& state) {
-    l.number("vote", state.vote_node.value()).text("vote_directory", hex(state.vote_directory)).number("suspicion", state.suspicion);
+    l.number("vote", state.vote_node.value());
+    if (state.vote_directory != decltype(state.vote_directory){}) l.text("vote_directory", hex(state.vote_directory));  // none: no vote
+    l.number("suspicion", state.suspicion);
     l.number("floor_term", state.floor_term.value()).number("floor_offset", state.floor.offset.value()).number("floor_sub", state.floor.sub);
   }
 

@@ -35,11 +35,11 @@ using Offsets = std::map<std::pair<std::string, std::int32_t>, std::int64_t>;
 
 Outcome<Offsets> read_undo(const std::string& path, const std::string& group) {
   std::ifstream file{path};
-  if (!file) return failed(Errc::invalid_input, fmt::format("cannot read {}: {}", path, std::strerror(errno)));
+  if (!file) return failed(Errc::invalid_argument, fmt::format("cannot read {}: {}", path, std::strerror(errno)), kNoHint);
   std::stringstream text;
   text << file.rdbuf();
   auto json = nlohmann::json::parse(text.str(), nullptr, false);
-  auto wrong = [&](std::string_view why) { return failed(Errc::invalid_input, fmt::format("{} is no undo file: {}", path, why)); };
+  auto wrong = [&](std::string_view why) { return failed(Errc::invalid_argument, fmt::format("{} is no undo file for this: {}", path, why), kNoHint); };
   if (json.is_discarded() || !json.is_object()) return wrong("it is not a JSON object");
   if (json.value("schema", "") != "tailrace.group_offsets.v1") return wrong("its schema is not tailrace.group_offsets.v1");
   if (json.value("group", "") != group) return wrong(fmt::format("it is of group {}", printable(json.value("group", ""))));
@@ -63,7 +63,7 @@ Outcome<> write_undo(const std::string& path, const std::string& group, const st
   json.end_array().end_object();
   std::string text = json.take() + "\n";
   int file = ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
-  if (file < 0) return failed(Errc::invalid_input, fmt::format("cannot write the undo file {}: {}", path, std::strerror(errno)), "Name another with --undo-file; nothing was changed");
+  if (file < 0) return failed(Errc::invalid_argument, fmt::format("cannot write the undo file {}: {}", path, std::strerror(errno)), "Name another with --undo-file; nothing was changed");
   bool good = ::write(file, text.data(), text.size()) == static_cast<ssize_t>(text.size()) && ::fsync(file) == 0;
   int why = errno;
   ::close(file);

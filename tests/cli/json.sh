@@ -38,13 +38,15 @@ both 6 topic alter a --partitions 3 --unset retention_bytes -c retention_time=1d
 obeys json 0 topic alter a -c retention_time=unlimited
 both 6 topic purge a --dry-run
 both 0 topic skip-damage a -p 0
-exits 0 "a group reads" "$t" tail a -g readers --commit
+"$t" tail a -g readers --commit -F >/dev/null 2>&1 & member=$!
+for _ in $(seq 200); do [ -n "$("$t" group members readers -o jsonl 2>/dev/null)" ] && break; sleep 0.05; done
 both 0 group ls
 both 0 group describe readers
 both 0 group members readers
 both 0 group lag
 both 0 group lag readers
 both 0 group explain readers
+kill -INT $member; wait $member
 both 6 group reset readers --to start
 obeys jsonl 0 group reset readers --to end --apply
 both 6 group delete readers --dry-run
