@@ -28,6 +28,8 @@ constexpr std::array<TopicKeyInfo, kTopicKeyCount> kKeys{{
      "What retention does with old records: delete removes whole segments."},
     {TopicKey::durability, "durability", "quorum, leader or relaxed",
      "When a record is acknowledged: on stable storage of a majority of replicas, of the leader, or in memory only."},
+    {TopicKey::streams, "streams", "true or false",
+     "Event streams with expected versions (docs/event-store.md): partitions, and this key, stay as they were made; nothing is deleted by age or size."},
 }};
 
 struct Unit {
@@ -202,6 +204,11 @@ Result<void> set_topic_key(TopicConfig& config, TopicKey key, std::string_view t
       else return bad(key, text);
       return {};
     }
+    case TopicKey::streams: {
+      if (text != "true" && text != "false") return bad(key, text);
+      config.streams = text == "true";
+      return {};
+    }
   }
   return fail(Errc::internal, "a topic key without a rule");
 }
@@ -221,6 +228,8 @@ std::string print_topic_key(const TopicConfig& config, TopicKey key) {
         case Durability::leader: return "leader";
         case Durability::relaxed: return "relaxed";
       }
+      return {};
+    case TopicKey::streams: return config.streams ? "true" : "false";
   }
   return {};
 }
@@ -246,6 +255,17 @@ Result<TopicConfig> effective_config(const TopicConfig& defaults, const TopicSet
     }
     if (message_set) config.segment_bytes_max = config.message_bytes_max;
     else config.message_bytes_max = config.segment_bytes_max;
+  }
+  if (config.streams) {
+    // Versions are counted from the first event on: none may go. What the broker's defaults say of other topics does not count here.
+    for (TopicKey key : {TopicKey::retention_time, TopicKey::retention_bytes, TopicKey::cleanup_policy}) {
+      auto set = settings.find(key);
+      if (set == settings.end() || set->second == print_topic_key(TopicConfig{}, key)) continue;
+      return fail(Errc::invalid_argument, fmt::format("{}: a topic of event streams keeps all its events; leave this key out", info_of(key).name));
+    }
+    config.retention_time.reset();
+    config.retention_bytes.reset();
+    config.cleanup_policy = CleanupPolicy::remove;
   }
   return config;
 }

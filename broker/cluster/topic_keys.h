@@ -19,9 +19,9 @@ namespace tailrace::broker::cluster {
 
 /// Order and numbers are free to change: storage holds names (docs/metadata.md).
 enum class TopicKey : std::uint8_t {
-  retention_time, retention_bytes, segment_bytes_max, message_bytes_max, timestamp_type, cleanup_policy, durability,
+  retention_time, retention_bytes, segment_bytes_max, message_bytes_max, timestamp_type, cleanup_policy, durability, streams,
 };
-inline constexpr std::size_t kTopicKeyCount = 7;
+inline constexpr std::size_t kTopicKeyCount = 8;
 
 struct TopicKeyInfo {
   TopicKey key{};

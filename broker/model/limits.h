@@ -90,6 +90,11 @@ inline constexpr std::size_t kEventTypeBytesMax = 255;
 inline constexpr std::int32_t kEventsPerAppendMax = 1'000;
 inline constexpr std::size_t kLedgerEntriesMax = 64 * 1'024;  // of a partition: appended, and not in its index yet
 inline constexpr std::size_t kLedgerBytesMax = 8 * kMiB;      // of their streams' names
+inline constexpr std::size_t kWarmHeadsBytes = 16 * kMiB;      // of a shard: heads that need no look-up
+inline constexpr std::size_t kIndexBatchMax = 4 * 1'024;       // batches that go into the index in one step
+inline constexpr std::size_t kStreamReadEventsMax = 1'000;
+inline constexpr std::size_t kStreamReadBytesMax = 1 * kMiB;
+inline constexpr std::size_t kStreamListMax = 1'000;
 inline constexpr std::size_t kColdHeadWaitersMax = 64;        // appends that wait for one head to be looked up
 
 // Consumer groups; docs/groups.md, "Bounds".

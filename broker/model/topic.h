@@ -25,6 +25,7 @@ struct TopicConfig {
   TimestampType timestamp_type = TimestampType::create_time;
   CleanupPolicy cleanup_policy = CleanupPolicy::remove;
   Durability durability = Durability::quorum;
+  bool streams = false;  // event streams: fixed from creation on
   friend bool operator==(const TopicConfig&, const TopicConfig&) = default;
 };
 

@@ -12,6 +12,7 @@
 #include "service/group_host.h"
 #include "service/members_codec.h"
 #include "service/shard_core.h"
+#include "service/stream_partition.h"
 #include "shard/shards.h"
 
 namespace tailrace::broker::service {
@@ -129,6 +130,8 @@ Task<bool> BrokerService::Node::close_logs() {
     co_await core.background.drain();  // what a call of another shard left here before it ended
     core.groups.reset();  // they hold slots
     core.slots.clear();
+    if (core.stream_indexes) co_await core.stream_indexes->close();
+    core.stream_indexes.reset();
     core.replication.reset();
     core.log.reset();
     core.catalog.reset();

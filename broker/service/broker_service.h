@@ -35,6 +35,7 @@
 #include "service/groups.h"
 #include "service/peers.h"
 #include "service/replication.h"
+#include "service/streams.h"
 
 namespace tailrace::broker::flow {
 class MemoryBudget;
@@ -317,6 +318,17 @@ class ShardService {
   /// What another broker said about a partition of this shard; what is not for it is dropped. On its shard.
   void receive(PeerMessage message);
 
+  // Event streams (docs/event-store.md). Errors of all: no_such_topic, not_a_stream_topic, invalid_argument (a name that cannot be), not_leader, io_error.
+  /// Appended if the stream is as expected. Errors: wrong_version with facts actual_version (-1: none) and actual_time_ms, invalid_record, and those of produce().
+  [[nodiscard]] Task<Answer<StreamAppendReply>> append_stream(StreamAppendRequest request);
+  /// Errors: no_such_stream, invalid_argument, corrupt.
+  [[nodiscard]] Task<Answer<StreamReadReply>> read_stream(StreamReadRequest request);
+  /// In order of their bytes, of all partitions.
+  [[nodiscard]] Task<Answer<std::vector<stream::Listed>>> list_streams(StreamListRequest request);
+  [[nodiscard]] Task<Answer<stream::Head>> describe_stream(std::string topic, std::string stream);
+  /// The head behind it. Errors: no_such_stream, invalid_argument.
+  [[nodiscard]] Task<Answer<stream::Head>> truncate_stream(StreamTruncateRequest request);
+
   /// The operator's word to go on past a hole.
   [[nodiscard]] Task<Answer<void>> skip_damage(std::string topic, PartitionIndex partition);
 
@@ -343,6 +355,7 @@ struct BrokerOptions {
   std::uint64_t metadata_snapshot_commands = 4'096;  // commands after which the metadata log is cut to a snapshot
   std::chrono::milliseconds group_retention{7 * 24 * 3'600'000};  // of offsets of a group that nobody is in
   ReplicationOptions replication{};
+  OpenStreamIndexes stream_indexes{};   // none: topics of event streams cannot be made
 };
 
 struct StartReport {

@@ -33,6 +33,16 @@ Answer<cluster::TopicSettings> settings_of(const std::vector<KeyValue>& pairs) {
   return settings;
 }
 
+/// A stream's partition follows from its name and their number, and its versions from all events there are.
+Answer<void> check_streams(const cluster::Topic& topic, const cluster::AlterTopic& command) {
+  bool named = command.set.contains(cluster::TopicKey::streams) || std::ranges::find(command.unset, cluster::TopicKey::streams) != command.unset.end();
+  if (named) return refuse(Errc::invalid_argument, "streams: a topic is made for event streams or not, and stays so");
+  if (topic.config.streams && command.partitions > topic.partitions) {
+    return refuse(Errc::invalid_argument, fmt::format("topic {} keeps event streams: its {} partitions do not become more", topic.name, topic.partitions));
+  }
+  return {};
+}
+
 }  // namespace
 
 Controller::Controller(ShardCore& core)
@@ -316,6 +326,7 @@ Task<Answer<cluster::TopicPointer>> Controller::create(CreateTopicRequest reques
   auto config = cluster::effective_config(core_.node.options.topic_defaults, *settings);
   if (!config) co_return std::unexpected(Refusal{std::move(config).error()});
   if (auto fine = check_wal(*settings, *config); !fine) co_return std::unexpected(std::move(fine).error());
+  if (config->streams && !core_.node.options.stream_indexes) co_return refuse(Errc::unsupported, "this broker keeps no event streams");
   if (request.validate_only) co_return preview(command, command.id);
   co_return co_await create_checked(std::move(command), std::move(request.voters));
 }
@@ -370,6 +381,7 @@ Task<Answer<cluster::TopicPointer>> Controller::alter(AlterTopicRequest request)
     if (!key) co_return std::unexpected(Refusal{std::move(key).error()});
     if (std::ranges::find(command.unset, *key) == command.unset.end()) command.unset.push_back(*key);
   }
+  if (auto fine = check_streams(**old, command); !fine) co_return std::unexpected(std::move(fine).error());
   if (auto fine = state_.check(command); !fine) co_return std::unexpected(Refusal{std::move(fine).error()});
   auto after = preview(command, command.id);
   if (!after) co_return after;

@@ -7,6 +7,7 @@
 #include "codec/batch_reader.h"
 #include "service/members_codec.h"
 #include "service/shard_core.h"
+#include "service/stream_partition.h"
 
 namespace tailrace::broker::service {
 namespace {
@@ -81,6 +82,8 @@ Task<Result<void>> ShardCore::remove_partitions(TopicId topic, std::int32_t from
     if (auto at = slots.find(id); at != slots.end()) {
       std::shared_ptr<PartitionSlot> slot = at->second;
       while (slot->users != 0) co_await slot->changed.wait();
+      if (slot->streams) co_await slot->streams->forget();
+      slot->streams.reset();
       if (slot->log) --counters.partitions_open;
       if (slot->replicated) slot->replicated->close();
       slot->replicated.reset();
@@ -152,6 +155,9 @@ Task<Answer<PartitionOffset>> ShardCore::delete_records(TopicId topic, Partition
   if (!found) co_return std::unexpected(std::move(found).error());
   SlotUse slot{*std::move(found)};
   if (auto opened = co_await open(*slot); !opened) co_return std::unexpected(std::move(opened).error());
+  if (slot->topic->config.streams) {
+    co_return refuse(Errc::invalid_argument, fmt::format("topic {} keeps event streams, and versions are counted from the first event on; truncate streams instead", slot->topic->name));
+  }
   log::PartitionPtr partition = slot->log;
   if (!slot->replicated->serving()) co_return std::unexpected(Refusal{slot->replicated->not_leader()});
   Offset start = before.offset == Offset{-1} ? partition->high_watermark() : before.offset;

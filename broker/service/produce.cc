@@ -8,6 +8,7 @@ namespace tailrace::broker::service {
 namespace {
 
 Answer<void> check_batch(const ProduceRequest& request, const cluster::Topic& topic) {
+  if (topic.config.streams) return refuse(Errc::stream_topic, topic.name);
   const BatchHeader& header = request.header;
   if (header.total_bytes() != request.batch.length || header.record_count < 1 || header.last_offset_delta < 0) {
     return refuse(Errc::invalid_record, "the batch and its header disagree");

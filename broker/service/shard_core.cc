@@ -42,7 +42,8 @@ ShardCore::ShardCore(NodeContext& its_node, ShardIndex its_index, io::Runtime& i
       stop_signal{its_runtime.executor},
       calls_changed{its_runtime.executor},
       window_changed{its_runtime.executor},
-      producer_ids_changed{its_runtime.executor} {
+      producer_ids_changed{its_runtime.executor},
+      stream_indexes_changed{its_runtime.executor} {
   groups = std::make_unique<GroupHost>(*this);
   counters.shard = index;
   counters.producer_window_bytes = limits::kProducerWindowMax;

@@ -13,12 +13,15 @@
 #include "service/broker_service.h"
 #include "service/replicated_partition.h"
 #include "service/replication.h"
+#include "service/streams.h"
 #include "shard/shards.h"
+#include "stream/warm_heads.h"
 
 namespace tailrace::broker::service {
 
 class Controller;
 class GroupHost;
+class StreamPartition;
 class ShardCore;
 struct OwnerWait;
 struct RemoteWait;
@@ -74,6 +77,7 @@ struct PartitionSlot {
   PartitionId id;
   log::PartitionPtr log;        // null until opened
   std::shared_ptr<ReplicatedPartition> replicated;  // with it: who appends, commits and moves the log start
+  std::shared_ptr<StreamPartition> streams;         // of a stream topic, from its first use on
   bool opening = false;
   bool removing = false;        // the topic is gone: nobody enters, waits end
   std::optional<Error> open_error;
@@ -143,6 +147,13 @@ class ShardCore {
   bool producer_ids_asked = false;
   Notifier producer_ids_changed;
 
+  // Event streams: their index is opened with the first partition of them that is used.
+  std::unique_ptr<StreamIndexes> stream_indexes;
+  bool stream_indexes_opening = false;
+  Notifier stream_indexes_changed;
+  stream::WarmHeads warm_heads{limits::kWarmHeadsBytes};
+  std::uint32_t ledgers_made = 0;  // numbers them in warm_heads
+
   [[nodiscard]] ShardIndex home(const PartitionId& id) const;
   [[nodiscard]] ShardCore& core_of(ShardIndex shard) const { return *node.cores[shard.value()]; }
 
@@ -155,10 +166,16 @@ class ShardCore {
   [[nodiscard]] std::shared_ptr<PartitionSlot> slot_of(const PartitionId& id, const cluster::TopicPointer& topic);
   /// Opens the partition if need be. Concurrent calls share one opening.
   [[nodiscard]] Task<Answer<void>> open(PartitionSlot& slot);
+  /// Nobody is let in any more: shutting_down, no_such_topic.
+  [[nodiscard]] Answer<void> admit(const PartitionSlot& slot) const;
 
   [[nodiscard]] Task<Answer<ProduceReply>> produce(ProduceRequest request);   // on the owner
   [[nodiscard]] Task<Answer<FetchReply>> fetch(FetchRequest request, OwnerWait& wait);  // on the owner
   [[nodiscard]] Task<Answer<FetchReply>> fetch_elsewhere(ShardIndex owner, FetchRequest request, Fetcher::Wait& wait);
+
+  /// The streams of a partition that lives here. Errors: slot_for()'s, not_a_stream_topic, unsupported (no index is configured), io_error.
+  [[nodiscard]] Task<Answer<std::shared_ptr<StreamPartition>>> streams_of(PartitionSlot& slot);
+  [[nodiscard]] Task<Answer<void>> open_stream_indexes();
 
   // Partitions that live here, as the controller and the admin calls of any shard ask for them.
   [[nodiscard]] Task<Result<void>> create_partitions(TopicId topic, std::int32_t from, std::int32_t to, TopicConfig config, std::vector<raft::ReplicaId> voters);
@@ -191,7 +208,6 @@ class ShardCore {
   [[nodiscard]] Task<void> retention_task();
   [[nodiscard]] Task<void> pressure_task();
   [[nodiscard]] Task<void> retention_sweep();
-  [[nodiscard]] Answer<void> admit(const PartitionSlot& slot) const;
   void turn_away(PartitionSlot& slot);
 };
 

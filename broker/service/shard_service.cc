@@ -167,6 +167,7 @@ Task<Answer<OpenProducerReply>> ShardService::open_producer(OpenProducerRequest 
   auto topic = core.topic_named(request.topic);
   if (!topic) co_return counted(core, Reply{std::unexpected(std::move(topic).error())});
   if ((*topic)->internal) co_return counted(core, Reply{refuse(Errc::unauthorized, fmt::format("{} belongs to the broker", (*topic)->name))});
+  if ((*topic)->config.streams) co_return counted(core, Reply{refuse(Errc::stream_topic, (*topic)->name)});
   OpenProducerReply reply{.topic = *topic, .producer_epoch = ProducerEpoch{-1}, .window_bytes = core.window_bytes()};
   if (!request.idempotent) co_return reply;
 

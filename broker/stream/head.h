@@ -18,7 +18,7 @@ struct Head {
   Version last = kNoVersion;    // of its last event
   Version first = 0;            // events below are truncated; at most last + 1
   Offset offset{-1};            // base offset of the batch that holds the last event
-  std::int64_t time_ms = -1;    // leader append time of that batch
+  std::int64_t time_ms = -1;    // max timestamp of that batch
   [[nodiscard]] bool exists() const { return last != kNoVersion; }
   friend bool operator==(const Head&, const Head&) = default;
 };
@@ -53,7 +53,7 @@ struct Entry {
   Offset next{};
   std::int32_t count = 0;      // events
   Version before = 0;          // of truncate: events below are hidden
-  std::int64_t time_ms = -1;   // leader append time
+  std::int64_t time_ms = -1;   // max timestamp of its batch
 };
 
 /// The head behind an entry, from the one before it.

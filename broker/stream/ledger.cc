@@ -124,4 +124,10 @@ Head Ledger::end_lookup(std::string_view stream, const Head& found) {
   return out;
 }
 
+void Ledger::abandon_lookup(std::string_view stream) {
+  auto lookup = lookups_.find(std::string{stream});
+  TAILRACE_CHECK(lookup != lookups_.end(), "it was begun");
+  if (--lookup->second.waiting == 0) lookups_.erase(lookup);
+}
+
 }  // namespace tailrace::broker::stream

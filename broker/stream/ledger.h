@@ -71,6 +71,8 @@ class Ledger {
   void begin_lookup(std::string_view stream);
   /// It answered `found`. The head that counts is known from here on, until it is used no more; it is answered too.
   Head end_lookup(std::string_view stream, const Head& found);
+  /// It failed: nothing is known from it.
+  void abandon_lookup(std::string_view stream);
 
  private:
   struct Held {

@@ -35,6 +35,7 @@ struct WorldOptions {
   std::uint64_t pending_bytes_max = 4 * limits::kMiB;
   std::uint64_t metadata_snapshot_commands = 4'096;
   std::chrono::milliseconds retention_interval{60'000};
+  OpenStreamIndexes stream_indexes{};
 };
 
 /// One record batch, as an SDK would send it, and its header as the edge would have read it.
@@ -197,6 +198,7 @@ class BrokerWorld {
     broker_options.memory_bytes = options_.memory_bytes;
     broker_options.metadata_snapshot_commands = options_.metadata_snapshot_commands;
     broker_options.retention_interval = options_.retention_interval;
+    broker_options.stream_indexes = options_.stream_indexes;
     std::vector<io::Runtime*> runtimes(options_.shards, &machine_->runtime);
     return std::make_unique<BrokerService>(broker_options, runtimes, links.shards());
   }
