@@ -7,6 +7,8 @@
 #include <algorithm>
 #include <initializer_list>
 #include <limits>
+#include <map>
+#include <set>
 
 namespace tailrace::broker::http {
 namespace {
@@ -79,6 +81,34 @@ void render_node(Page& page, const NodeMetrics& node) {
   page.counter("process_cpu_seconds_total", "User and system time of the process.", {}, node.cpu_seconds);
   page.gauge("process_resident_memory_bytes", "Resident memory of the process.", {}, static_cast<double>(node.resident_bytes));
   page.gauge("process_open_fds", "Open file descriptors of the process.", {}, static_cast<double>(node.open_descriptors));
+}
+
+std::string_view name_of(service::GroupState state) {
+  switch (state) {
+    case service::GroupState::empty: return "empty";
+    case service::GroupState::moving: return "moving";
+    case service::GroupState::stable: return "stable";
+  }
+  return "";
+}
+
+void render_groups(Page& page, const NodeMetrics& node) {
+  std::uint64_t left_out = 0;
+  std::set<std::string_view> told;  // of a group once, whatever it reads
+  for (const ShardMetrics& shard : node.shards) {
+    left_out += shard.status.groups_left_out;
+    for (const service::GroupFigures& one : shard.status.groups) {
+      Labels labels{{"group", one.group}, {"topic", one.topic}};
+      page.gauge("tailrace_group_lag_records", "Records that the group has not read, of all partitions of the topic.", labels, static_cast<double>(one.lag_records));
+      page.gauge("tailrace_group_lag_seconds", "Age of the oldest record that the group has not read, in the partition that is furthest behind.", labels, static_cast<double>(one.behind_ms) / 1e3);
+      page.gauge("tailrace_group_last_commit_timestamp_seconds", "When the group stored an offset of the topic last; 0: never.", labels, static_cast<double>(one.last_commit_ms) / 1e3);
+      if (!told.insert(one.group).second) continue;
+      page.gauge("tailrace_group_members", "Members of the group.", {{"group", one.group}}, static_cast<double>(one.members));
+      page.gauge("tailrace_group_generation", "Rises with each change of members, subscriptions or partitions.", {{"group", one.group}}, static_cast<double>(one.generation));
+      page.gauge("tailrace_group_state", "Always 1; the state is a label.", {{"group", one.group}, {"state", std::string{name_of(one.state)}}}, 1);
+    }
+  }
+  page.gauge("tailrace_group_figures_left_out", "Groups on topics beyond the first thousand of a shard, of which no figures are here.", {}, static_cast<double>(left_out));
 }
 
 void render_topics(Page& page, const NodeMetrics& node) {
@@ -251,6 +281,7 @@ std::string render_metrics(const NodeMetrics& node) {
   Page page;
   render_node(page, node);
   render_topics(page, node);
+  render_groups(page, node);
   render_service(page, node);
   render_listeners(page, node);
   for (const ShardMetrics& shard : node.shards) {

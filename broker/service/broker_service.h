@@ -242,6 +242,8 @@ struct ShardStatus {
   std::uint64_t producer_window_bytes = 0;
   std::uint64_t memory_used = 0, memory_limit = 0;
   bool storage_failed = false, disk_full = false;
+  std::vector<GroupFigures> groups{};                 // whose coordinator is here
+  std::uint64_t groups_left_out = 0;                  // further ones: groups on topics, of which figures are not kept
   log::ShardLogStats log{};
 };
 

@@ -138,14 +138,20 @@ Task<Answer<GroupDescription>> ShardService::describe_group(std::string group) {
   auto ask = [&](GroupCoordinator& there) { return there.describe(std::move(group)); };
   auto described = co_await at_coordinator<GroupDescription>(core, at, false, ask);
   if (!described) co_return counted(core, std::move(described));
-  std::int64_t now = core.runtime.clock.wall().time_since_epoch().count();
+  co_await core.measure(*described);
+  co_return described;
+}
+
+/// Fills in what the partitions' shards know.
+Task<void> ShardCore::measure(GroupDescription& group) {
+  std::int64_t now = runtime.clock.wall().time_since_epoch().count();
   auto look = [&](std::int32_t i) -> Task<Result<void>> {
-    GroupLag& lag = described->partitions[static_cast<std::size_t>(i)];
-    cluster::TopicPointer topic = core.catalog ? core.catalog->find(lag.topic) : nullptr;
+    GroupLag& lag = group.partitions[static_cast<std::size_t>(i)];
+    cluster::TopicPointer topic = catalog ? catalog->find(lag.topic) : nullptr;
     if (!topic) co_return Result<void>{};
-    ShardCore& there = core.core_of(core.home({topic->id, lag.partition}));
-    auto unread = [&there, id = topic->id, partition = lag.partition, from = lag.committed] { return there.unread(id, partition, Offset{from}); };
-    auto answer = co_await core.port.call_on(there.index, std::move(unread));
+    ShardCore& there = core_of(home({topic->id, lag.partition}));
+    auto ask = [&there, id = topic->id, partition = lag.partition, from = lag.committed] { return there.unread(id, partition, Offset{from}); };
+    auto answer = co_await port.call_on(there.index, std::move(ask));
     if (!answer) co_return Result<void>{};  // shown as not known
     lag.log_start = answer->log_start.value();
     lag.high_watermark = answer->high_watermark.value();
@@ -153,8 +159,7 @@ Task<Answer<GroupDescription>> ShardService::describe_group(std::string group) {
     if (answer->oldest_ms >= 0 || answer->records == 0) lag.behind_ms = answer->records == 0 ? 0 : std::max<std::int64_t>(now - answer->oldest_ms, 0);
     co_return Result<void>{};
   };
-  (void)co_await for_each_bounded(0, static_cast<std::int32_t>(described->partitions.size()), limits::kPartitionsOpeningMax, look);
-  co_return described;
+  (void)co_await for_each_bounded(0, static_cast<std::int32_t>(group.partitions.size()), limits::kPartitionsOpeningMax, look);
 }
 
 Task<Answer<void>> ShardService::reset_offsets(std::string group, std::vector<PartitionCommit> offsets, bool kick) {

@@ -10,6 +10,8 @@
 namespace tailrace::broker::service {
 namespace {
 constexpr std::chrono::milliseconds kTick{250};  // a quarter of the shortest session
+constexpr std::chrono::seconds kMeasureEvery{5};
+constexpr std::size_t kFiguresMax = 1'000;  // groups on topics: each is a handful of lines for whoever scrapes
 }
 
 PartitionIndex coordinator_of(std::string_view group) { return codec::partition_for_key(as_bytes(group), limits::kOffsetsPartitions); }
@@ -60,6 +62,47 @@ Task<void> GroupHost::ticks() {
     if (stopped || core_.stopping) continue;
     std::map<PartitionIndex, std::shared_ptr<GroupCoordinator>> now = loaded_;
     for (auto& [index, coordinator] : now) co_await coordinator->tick();
+  }
+}
+
+Task<void> GroupHost::measure() {
+  while (!core_.stopping) {
+    if (loaded_.empty()) {
+      co_await changed_.wait();
+      continue;
+    }
+    std::vector<GroupFigures> fresh;
+    std::uint64_t left_out = 0;
+    std::map<PartitionIndex, std::shared_ptr<GroupCoordinator>> now = loaded_;
+    for (auto& [index, coordinator] : now) {
+      auto groups = co_await coordinator->list();
+      if (!groups) continue;
+      for (const GroupSummary& one : *groups) {
+        if (fresh.size() + one.topics.size() > kFiguresMax) {
+          left_out += one.topics.size();
+          continue;
+        }
+        auto described = co_await coordinator->describe(one.group);
+        if (!described || core_.stopping) continue;
+        co_await core_.measure(*described);
+        for (const GroupLag& lag : described->partitions) {
+          if (fresh.empty() || fresh.back().group != one.group || fresh.back().topic != lag.topic) {
+            fresh.push_back({.group = one.group, .topic = lag.topic, .state = described->state, .members = described->members.size(), .generation = described->generation});
+          }
+          GroupFigures& figures = fresh.back();
+          figures.lag_records += std::max<std::int64_t>(lag.records, 0);
+          figures.behind_ms = std::max(figures.behind_ms, lag.behind_ms);
+          figures.last_commit_ms = std::max(figures.last_commit_ms, lag.committed_time_ms);
+        }
+      }
+    }
+    figures_ = std::move(fresh);
+    figures_left_out_ = left_out;
+    Instant next = core_.runtime.clock.now() + kMeasureEvery;
+    while (!core_.stopping && core_.runtime.clock.now() < next) {
+      bool stopped = co_await io::WaitUntil{core_.stop_signal, core_.runtime, next};
+      (void)stopped;
+    }
   }
 }
 

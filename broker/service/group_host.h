@@ -23,6 +23,10 @@ class GroupHost {
   /// Those of groups that were there before: their members' sessions end even if nobody asks.
   [[nodiscard]] Task<void> load_all();
   [[nodiscard]] Task<void> ticks();
+  /// Keeps figures() up to date.
+  [[nodiscard]] Task<void> measure();
+  [[nodiscard]] const std::vector<GroupFigures>& figures() const { return figures_; }
+  [[nodiscard]] std::uint64_t figures_left_out() const { return figures_left_out_; }
   void stop();
 
  private:
@@ -30,6 +34,8 @@ class GroupHost {
   std::map<PartitionIndex, std::shared_ptr<GroupCoordinator>> loaded_{};
   std::map<PartitionIndex, bool> loading_{};
   Notifier changed_;
+  std::vector<GroupFigures> figures_{};
+  std::uint64_t figures_left_out_ = 0;
 };
 
 }  // namespace tailrace::broker::service

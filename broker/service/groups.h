@@ -96,4 +96,16 @@ struct GroupDescription {
   std::vector<GroupLag> partitions{};
 };
 
+/// One group on one topic, as it was some seconds ago.
+struct GroupFigures {
+  std::string group;
+  std::string topic;
+  GroupState state{};
+  std::uint64_t members = 0;
+  std::int64_t generation = 0;
+  std::int64_t lag_records = 0;     // of all partitions together
+  std::int64_t behind_ms = 0;       // of the worst
+  std::int64_t last_commit_ms = 0;  // UTC; 0: never
+};
+
 }  // namespace tailrace::broker::service

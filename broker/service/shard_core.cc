@@ -162,6 +162,7 @@ void ShardCore::start_background() {
   background.spawn(retention_task());
   background.spawn(pressure_task());
   background.spawn(groups->ticks());
+  background.spawn(groups->measure());
   if (replication->options().peers) background.spawn(replication->clock_task());
 }
 
@@ -252,6 +253,10 @@ ShardStatus ShardCore::status() const {
   now.waits_in_flight = waits;
   now.memory_used = memory.used();
   now.memory_limit = memory.limit();
+  if (groups) {
+    now.groups = groups->figures();
+    now.groups_left_out = groups->figures_left_out();
+  }
   if (log) {
     now.partitions_owned = log->partition_count();
     now.storage_failed = log->failed();

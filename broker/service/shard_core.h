@@ -184,6 +184,7 @@ class ShardCore {
   [[nodiscard]] Task<Answer<PartitionOffset>> delete_records(TopicId topic, PartitionOffset before, bool validate_only);
   [[nodiscard]] Task<Answer<ListedOffset>> list_offset(TopicId topic, ListOffsetsQuery query);
   [[nodiscard]] Task<Answer<void>> skip_damage(TopicId topic, PartitionIndex partition);
+  [[nodiscard]] Task<void> measure(GroupDescription& group);
   [[nodiscard]] Task<Answer<Unread>> unread(TopicId topic, PartitionIndex partition, Offset from);
   /// Asks the replica of a partition, on its shard.
   template <class F>

@@ -24,7 +24,12 @@ fetch() {
   cat <&8
   exec 8>&-
 }
-fetch /metrics >metrics.txt
+"$t" tail m -q -g readers --commit >/dev/null
+for _ in $(seq 80); do  # what is said of groups is gathered every five seconds
+  fetch /metrics >metrics.txt
+  grep -q '^tailrace_group_lag_records{' metrics.txt && break
+  sleep 0.25
+done
 names=$(cat "$deploy/dashboards/tailrace.json" "$deploy/compose/prometheus/alerts.yml" | grep -oE 'tailrace_[a-z_]+' | sort -u)
 same "the dashboard asks for many metrics" yes "$([ "$(wc -w <<<"$names")" -ge 20 ] && echo yes)"
 for name in $names; do

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Real input through the command line: real_input.sh BINARY DIR. Publishes both files one record a line, kills the broker with
 # SIGKILL, restarts, tails: identical bytes. Then copies each topic by `tail -o jsonl | pub -f jsonl` and compares again, keys
-# and headers included.
+# and headers included. Then three members of a group share one of them.
 set -euo pipefail
 binary=$(readlink -f "$1")
 dir=$2
@@ -19,9 +19,9 @@ cleanup() {
 }
 trap cleanup EXIT
 
-start_broker() {
+start_broker() {  # [HOST:PORT]
   : >"$work/ready"
-  "$binary" server --data "$work/data" --listen 127.0.0.1:0 --http-listen 127.0.0.1:0 >"$work/ready" 2>>"$work/broker.log" &
+  "$binary" server --data "$work/data" --listen "${1:-127.0.0.1:0}" --http-listen 127.0.0.1:0 >"$work/ready" 2>>"$work/broker.log" &
   broker=$!
   for _ in $(seq 200); do
     if grep -q '^ready ' "$work/ready"; then break; fi
@@ -69,6 +69,42 @@ keyed=$(grep -c '"key":"' "$work/apache-copy.jsonl" || true)
 headed=$(grep -c '"headers":\[{"key":"source"' "$work/apache-copy.jsonl" || true)
 echo "apache-copy: $keyed records with a key, $headed with the header"
 [ "$keyed" = "$(awk 'END { print NR }' "$dir/apache_access.log")" ] && [ "$headed" = "$keyed" ] || { echo "keys or headers were lost"; status=1; }
+# Three members of a group share the lines, keyed by client address over 12 partitions; one leaves, one is killed, and so is the broker. At least once:
+# every line is handled, and those of one address in their order (what comes again begins again at a stored offset).
+"$binary" topic create shared --partitions 12 >/dev/null
+lines=$(awk 'END { print NR }' "$dir/apache_access.log")
+half=$((lines / 2))
+awk '{ print NR " " $0 }' "$dir/apache_access.log" >"$work/numbered"
+publish() { awk '{ k = $2; print k "\t" $0 }' | "$binary" pub shared --key-sep '\t' -q >/dev/null 2>&1; }
+members=()
+for i in 1 2 3; do
+  "$binary" tail shared -g workers --commit -F -o raw >"$work/member.$i" 2>/dev/null &
+  members[i]=$!
+done
+lag() { "$binary" group lag workers -o jsonl 2>/dev/null | grep -o '"lag_records":[0-9]*' | cut -d: -f2 | awk '{ n += $1 } END { print NR ? n : -1 }'; }
+until_read() { for _ in $(seq 600); do [ "$(lag)" = 0 ] && return 0; sleep 0.1; done; echo "the group does not get to the end"; return 1; }
+members_now() { "$binary" group members workers -o jsonl 2>/dev/null | grep -c '"reads":\[{' || true; }
+for _ in $(seq 200); do [ "$(members_now)" = 3 ] && break; sleep 0.05; done
+[ "$(members_now)" = 3 ] || { echo "three members do not share the partitions"; status=1; }
+head -n "$half" "$work/numbered" | publish
+kill -INT "${members[1]}"; wait "${members[1]}" 2>/dev/null || true   # leaves
+restart_by_kill_on_its_port() {
+  local at=$TAILRACE_SERVERS
+  kill -9 "$broker"; wait "$broker" 2>/dev/null || true
+  start_broker "$at"
+}
+restart_by_kill_on_its_port
+kill -9 "${members[2]}"; wait "${members[2]}" 2>/dev/null || true     # its session must end first
+tail -n +$((half + 1)) "$work/numbered" | publish
+until_read || status=1
+kill -INT "${members[3]}"; wait "${members[3]}" 2>/dev/null || true
+handled=$(cut -d' ' -f1 "$work"/member.[123] | sort -nu | awk 'END { print NR }')
+again=$(($(cat "$work"/member.[123] | awk 'END { print NR }') - handled))
+# Within what one member printed the lines of an address only go back to where some were handled before; the first time of each line is in order.
+disorder=$(for i in 1 2 3; do awk -v m=$i '{ if (!($1 in seen)) { seen[$1] = 1; if ($1 < last[$2]) bad++; last[$2] = $1 } } END { print bad + 0 }' "$work/member.$i"; done | awk '{ n += $1 } END { print n }')
+echo "group of three, one left, one killed, the broker killed: $handled of $lines lines handled, $again of them again, $disorder out of order"
+[ "$handled" = "$lines" ] && [ "$disorder" = 0 ] || { echo "lines were lost, or came out of order"; status=1; }
+cut -d' ' -f2- <(sort -n -u -k1,1 "$work"/member.[123]) | cmp -s - "$dir/apache_access.log" && echo "what they handled is the file: identical" || { echo "what they handled is not the file"; status=1; }
 kill -TERM "$broker"; wait "$broker" || { echo "the broker did not stop cleanly"; status=1; }
 broker=
 exit $status

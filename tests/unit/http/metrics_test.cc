@@ -50,6 +50,22 @@ TEST(Metrics, FiguresOfAllShardsAreAddedUp) {
   }
 }
 
+// Lag as ready gauges: to join offsets in a query was seen to be too hard for people.
+TEST(Metrics, GroupsShowHowFarBehindTheyAre) {
+  NodeMetrics node = two_shards();
+  node.shards[1].status.groups = {{.group = "billing", .topic = "audit", .state = service::GroupState::stable, .members = 2, .generation = 7, .lag_records = 0, .behind_ms = 0, .last_commit_ms = 1'500},
+                                  {.group = "billing", .topic = "orders", .state = service::GroupState::stable, .members = 2, .generation = 7, .lag_records = 42, .behind_ms = 2'500, .last_commit_ms = 0}};
+  std::string text = render_metrics(node);
+  for (std::string_view line : {"tailrace_group_lag_records{group=\"billing\",topic=\"orders\"} 42\n", "tailrace_group_lag_seconds{group=\"billing\",topic=\"orders\"} 2.5\n",
+                                "tailrace_group_last_commit_timestamp_seconds{group=\"billing\",topic=\"audit\"} 1.5\n", "tailrace_group_state{group=\"billing\",state=\"stable\"} 1\n",
+                                "tailrace_group_figures_left_out 0\n"}) {
+    EXPECT_NE(text.find(line), std::string::npos) << line;
+  }
+  std::size_t at = text.find("tailrace_group_members{group=\"billing\"} 2\n");
+  ASSERT_NE(at, std::string::npos);
+  EXPECT_EQ(text.find("tailrace_group_members{", at + 1), std::string::npos) << "a group is told once";
+}
+
 // A scraper refuses a page whose buckets fall, or whose +Inf is not the count.
 TEST(Metrics, HistogramsAreCumulativeAndInSeconds) {
   std::string text = render_metrics(two_shards());

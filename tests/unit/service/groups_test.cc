@@ -250,6 +250,29 @@ TEST(Groups, LagIsInRecordsAndInTime) {
   EXPECT_EQ(empty.behind_ms, 0);
 }
 
+// What is scraped is kept ready, summed over the partitions of a topic.
+TEST(Groups, FiguresAreKeptForWhoeverScrapes) {
+  GroupWorld world{WorldOptions{.shards = 2}};
+  world.start();
+  auto topic = world.create("orders", 3);
+  std::int64_t now_ms = world.runtime().clock.wall().time_since_epoch().count();
+  for (int p = 0; p < 3; ++p) ASSERT_TRUE(world.produce(topic, p, batch_of({"a", "b"}, {}, now_ms)));
+  GroupBeat a = world.join(joining("g"));
+  ASSERT_TRUE(world.commit("g", a, 0, 2));
+  world.loop().run_for(9s);
+  ASSERT_TRUE(world.beat("g", a));
+  world.loop().run_for(4s);
+  std::vector<GroupFigures> figures;
+  for (std::uint32_t i = 0; i < 2; ++i) {
+    for (const GroupFigures& one : world.shard(i).status().groups) figures.push_back(one);
+  }
+  ASSERT_EQ(figures.size(), 1U);
+  EXPECT_EQ(figures[0].topic, "orders");
+  EXPECT_EQ(figures[0].lag_records, 4);
+  EXPECT_GE(figures[0].behind_ms, 9'000);
+  EXPECT_EQ(figures[0].members, 1U);
+}
+
 TEST(Groups, AGroupThatWasLeftAloneIsForgotten) {
   GroupWorld world;
   world.start();
