@@ -96,6 +96,10 @@ constexpr std::array<Known, static_cast<std::size_t>(PlantedBug::count_)> kKnown
     {"queue_key_order", "queue"},
     {"queue_forget_attempts", "queue"},
     {"queue_double_dead_letter", "queue"},
+    {"queue_answer_early", "queue"},
+    {"queue_letter_new_producer", "queue"},
+    {"queue_letter_uncommitted", "queue"},
+    {"queue_letter_not_resent", "queue"},
     {"queue_snapshot_loses_delayed", "queue"},
 }};
 

@@ -94,6 +94,10 @@ enum class PlantedBug {
   queue_key_order,               // a record is delivered while an earlier one of its key is not settled
   queue_forget_attempts,         // attempts are counted anew
   queue_double_dead_letter,      // a record that is buried stays condemned
+  queue_answer_early,            // deliveries and settles are answered before they are committed
+  queue_letter_new_producer,     // a dead letter that is sent again is another producer's
+  queue_letter_uncommitted,      // a dead letter leaves before it is stored that it is one
+  queue_letter_not_resent,       // what was on its way is forgotten by a restart
   queue_snapshot_loses_delayed,  // a snapshot takes a delayed record for a leased one
   count_,
 };

@@ -112,6 +112,11 @@ inline constexpr std::chrono::milliseconds kSessionTimeoutMax{1'800'000};
 
 // Queue groups; docs/queues.md, "Bounds".
 inline constexpr std::size_t kDeadLettersPendingMax = 5;       // moves under way: what a producer's window remembers (ProducerState)
+inline constexpr std::uint32_t kQueueAttemptsMax = 1'000'000;
+inline constexpr std::size_t kQueueLiveMax = 10'000;            // of a partition and group; its snapshot then has some 350 KiB
+inline constexpr std::size_t kQueueCreditMax = 1'000;           // records of one lease or settle
+inline constexpr std::size_t kQueueGroupsMax = 100;             // on one topic
+inline constexpr std::size_t kQueueWhyBytesMax = 1'024;         // of a handler's reason
 inline constexpr std::int64_t kQueueDelayMsMax = 604'800'000;  // a week: of a retry's delay and a lease's extension
 
 }  // namespace tailrace::broker::limits

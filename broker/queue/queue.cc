@@ -16,6 +16,21 @@ constexpr std::size_t kLiveBytes = 8 + 1 + 1 + 4 + 8 + 8 + 8;
 
 }  // namespace
 
+Result<void> check(const QueueOptions& o) {
+  auto wrong = [](std::string what) { return fail(Errc::invalid_argument, std::move(what)); };
+  if (o.attempts_max < 1 || o.attempts_max > limits::kQueueAttemptsMax) return wrong(fmt::format("attempts_max: 1 to {}, not {}", limits::kQueueAttemptsMax, o.attempts_max));
+  if (o.lease_ms < 1'000 || o.lease_ms > limits::kQueueDelayMsMax) return wrong(fmt::format("lease: 1 s to a week, not {} ms", o.lease_ms));
+  if (o.backoff_min_ms < 0 || o.backoff_max_ms < o.backoff_min_ms || o.backoff_max_ms > limits::kQueueDelayMsMax) return wrong("backoff: from 0 to a week, and not above its cap");
+  if (o.live_max < 1 || o.live_max > limits::kQueueLiveMax) return wrong(fmt::format("live records: 1 to {}, not {}", limits::kQueueLiveMax, o.live_max));
+  return {};
+}
+
+Result<std::pair<std::uint32_t, Reason>> Queue::attempts(Offset offset) const {
+  auto found = live_.find(offset);
+  if (found == live_.end()) return fail(Errc::not_found, "settled, or never delivered");
+  return std::pair{found->second.attempts, found->second.reason};
+}
+
 TimeMs Queue::backoff(std::uint32_t attempts) const {
   TimeMs wait = options_.backoff_min_ms;
   for (std::uint32_t i = 1; i < attempts && wait < options_.backoff_max_ms; ++i) wait *= 2;

@@ -31,6 +31,9 @@ struct QueueOptions {
   std::size_t live_max = 10'000;
 };
 
+/// Within limits::kQueue... Errors: invalid_argument, naming what is not.
+[[nodiscard]] Result<void> check(const QueueOptions& options);
+
 /// A record that was not delivered yet, as the log has it.
 struct Waiting {
   Offset offset{};
@@ -78,6 +81,8 @@ class Queue {
   [[nodiscard]] Result<void> load(Bytes snapshot);
 
   [[nodiscard]] Offset next() const { return next_; }
+  /// Of a live record. Errors: not_found.
+  [[nodiscard]] Result<std::pair<std::uint32_t, Reason>> attempts(Offset offset) const;
   [[nodiscard]] std::size_t live() const { return live_.size(); }
   [[nodiscard]] const std::set<Offset>& condemned() const { return condemned_; }
   /// When something becomes due by itself; none: never.

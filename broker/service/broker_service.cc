@@ -10,6 +10,7 @@
 #include "log/data_directory.h"
 #include "service/controller.h"
 #include "service/group_host.h"
+#include "service/queue_host.h"
 #include "service/members_codec.h"
 #include "service/shard_core.h"
 #include "service/stream_partition.h"
@@ -129,6 +130,7 @@ Task<bool> BrokerService::Node::close_logs() {
   auto forget = [](ShardCore& core) -> Task<Result<void>> {
     co_await core.background.drain();  // what a call of another shard left here before it ended
     core.groups.reset();  // they hold slots
+    core.queues.reset();
     core.slots.clear();
     if (core.stream_indexes) co_await core.stream_indexes->close();
     core.stream_indexes.reset();

@@ -34,6 +34,7 @@
 #include "raft/membership.h"
 #include "service/groups.h"
 #include "service/peers.h"
+#include "service/queues.h"
 #include "service/replication.h"
 #include "service/streams.h"
 
@@ -310,6 +311,16 @@ class ShardService {
   /// Sets offsets; the group is made if it is not there. `kick`: its members are removed first.
   [[nodiscard]] Task<Answer<void>> reset_offsets(std::string group, std::vector<PartitionCommit> offsets, bool kick);
   [[nodiscard]] Task<Answer<void>> delete_group(std::string group);
+
+  // Queue groups on one partition (docs/queues.md). Errors of all: no_such_topic, no_such_partition, no_such_group, invalid_argument, too_many,
+  // outcome_unknown, not_leader, storage_full, io_error, shutting_down.
+  [[nodiscard]] Task<Answer<OpenedQueue>> open_queue(std::string topic, PartitionIndex partition, OpenQueue request);
+  [[nodiscard]] Task<Answer<std::vector<LeasedRecord>>> lease_records(std::string topic, PartitionIndex partition, LeaseRecords request);
+  /// One answer for each record: nothing, or not_found, fenced, no_credit, invalid_argument.
+  [[nodiscard]] Task<Answer<std::vector<Result<void>>>> settle_records(std::string topic, PartitionIndex partition, std::string group, queue::WorkerId worker, std::vector<SettleRecord> records);
+  [[nodiscard]] Task<Answer<QueueDescription>> describe_queue(std::string topic, PartitionIndex partition, std::string group);
+  [[nodiscard]] Task<Answer<std::vector<std::string>>> list_queues(std::string topic, PartitionIndex partition);
+  [[nodiscard]] Task<Answer<void>> delete_queue(std::string topic, PartitionIndex partition, std::string group);
 
   // With other brokers. Errors: no_such_topic, no_such_partition, not_leader, invalid_argument (the reason by name).
   /// One member of a partition's replicas, appended when it answers; committed later.

@@ -6,6 +6,7 @@
 #include "codec/batch_reader.h"
 #include "service/controller.h"
 #include "service/group_host.h"
+#include "service/queue_host.h"
 #include "service/shard_core.h"
 
 namespace tailrace::broker::service {
@@ -79,6 +80,7 @@ Task<Answer<GroupBeat>> ShardService::group_heartbeat(GroupHeartbeat request) {
 void ShardService::end_waits() {
   core_->waits_end = true;
   if (core_->groups) core_->groups->stop();
+  if (core_->queues) core_->queues->stop();
 }
 
 Task<Answer<void>> ShardService::leave_group(std::string group, std::string member) {

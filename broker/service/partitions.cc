@@ -169,6 +169,7 @@ Task<Answer<PartitionOffset>> ShardCore::delete_records(TopicId topic, Partition
                       {"high_watermark", fmt::format("{}", partition->high_watermark().value())}});
   }
   if (validate_only) co_return PartitionOffset{before.partition, std::max(start, partition->log_start())};
+  (void)co_await deletable(*slot->topic, before.partition, start);  // what queue groups hold leaves first, as far as it can
   if (auto advanced = co_await slot->replicated->advance_log_start(start); !advanced) {
     co_return std::unexpected(from_log(std::move(advanced).error()));
   }

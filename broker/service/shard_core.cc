@@ -8,6 +8,7 @@
 #include "io/wait.h"
 #include "log/data_directory.h"
 #include "service/group_host.h"
+#include "service/queue_host.h"
 
 namespace tailrace::broker::service {
 
@@ -45,6 +46,7 @@ ShardCore::ShardCore(NodeContext& its_node, ShardIndex its_index, io::Runtime& i
       producer_ids_changed{its_runtime.executor},
       stream_indexes_changed{its_runtime.executor} {
   groups = std::make_unique<GroupHost>(*this);
+  queues = std::make_unique<QueueHost>(*this);
   counters.shard = index;
   counters.producer_window_bytes = limits::kProducerWindowMax;
 }
@@ -173,6 +175,7 @@ void ShardCore::begin_stop() {
   stop_signal.notify_all();
   if (replication) replication->stop();
   groups->stop();
+  queues->stop();
   window_changed.notify_all();
   for (auto& [id, slot] : slots) {
     slot->changed.notify_all();
@@ -208,6 +211,9 @@ Task<void> ShardCore::retention_sweep() {
       if (auto opened = co_await open(*slot); !opened) continue;  // whoever uses it hears why
       if (!slot->replicated->leads()) continue;  // the leader decides, for all replicas
       auto outcome = co_await slot->log->plan_retention(runtime.clock.wall());
+      if (outcome && outcome->log_start > slot->log->log_start()) {
+        outcome->log_start = std::min(outcome->log_start, co_await deletable(*topic, PartitionIndex{i}, outcome->log_start));
+      }
       if (outcome && outcome->log_start > slot->log->log_start()) {
         if (auto advanced = co_await slot->replicated->advance_log_start(outcome->log_start); !advanced) outcome = std::unexpected(std::move(advanced).error());
       }

@@ -21,6 +21,7 @@ namespace tailrace::broker::service {
 
 class Controller;
 class GroupHost;
+class QueueHost;
 class StreamPartition;
 class ShardCore;
 struct OwnerWait;
@@ -127,6 +128,8 @@ class ShardCore {
   std::unique_ptr<log::ShardLog> log;
   std::unique_ptr<Replication> replication;  // with it
   std::unique_ptr<GroupHost> groups;
+  std::unique_ptr<QueueHost> queues;
+  ShardService* service = nullptr;  // whose core this is: what the broker does here for itself goes the way of a client's call
   std::shared_ptr<const cluster::Catalog> catalog;
   flow::MemoryBudget memory;
   TaskScope background;            // retention, pressure, cancels, deliveries
@@ -184,6 +187,7 @@ class ShardCore {
   [[nodiscard]] Task<Answer<PartitionOffset>> delete_records(TopicId topic, PartitionOffset before, bool validate_only);
   [[nodiscard]] Task<Answer<ListedOffset>> list_offset(TopicId topic, ListOffsetsQuery query);
   [[nodiscard]] Task<Answer<void>> skip_damage(TopicId topic, PartitionIndex partition);
+  [[nodiscard]] Task<Offset> deletable(const cluster::Topic& topic, PartitionIndex partition, Offset before);
   [[nodiscard]] Task<void> measure(GroupDescription& group);
   [[nodiscard]] Task<Answer<Unread>> unread(TopicId topic, PartitionIndex partition, Offset from);
   /// Asks the replica of a partition, on its shard.

@@ -19,7 +19,7 @@ Answer<T> counted(ShardCore& core, Answer<T> answer) {
 
 }  // namespace
 
-ShardService::ShardService(std::unique_ptr<ShardCore> core) : core_{std::move(core)} {}
+ShardService::ShardService(std::unique_ptr<ShardCore> core) : core_{std::move(core)} { core_->service = this; }
 ShardService::~ShardService() = default;
 
 std::shared_ptr<const cluster::Catalog> ShardService::catalog() const { return core_->catalog; }
