@@ -106,6 +106,7 @@ inline constexpr std::size_t kGroupNameBytesMax = 255;
 inline constexpr std::size_t kGroupsMax = 10'000;             // of one partition of `__offsets`
 inline constexpr std::size_t kOffsetMetadataBytesMax = 4'096;  // beside one stored offset
 inline constexpr std::size_t kOffsetsPerCommitMax = 10'000;
+inline constexpr std::size_t kOffsetsBytesMax = 32 * kMiB;     // of stored offsets, one coordinator: some 300,000
 inline constexpr std::int32_t kOffsetsPartitions = 16;         // of `__offsets`; fixed, a group's place is a hash of its name
 inline constexpr std::chrono::milliseconds kSessionTimeoutMin{1'000};
 inline constexpr std::chrono::milliseconds kSessionTimeoutMax{1'800'000};

@@ -19,6 +19,9 @@ constexpr std::chrono::seconds kExpireEvery{60};
 
 using group::RecordKey;
 
+/// Of a stored offset: what it takes in memory, about.
+std::size_t cost(const group::OffsetRecord& record) { return 112 + record.metadata.size(); }
+
 std::vector<std::byte> key_of_group(const std::string& name) { return encode(RecordKey{.kind = RecordKey::Kind::group, .group = name}); }
 std::vector<std::byte> key_of_member(const std::string& name, const group::MemberId& id) {
   return encode(RecordKey{.kind = RecordKey::Kind::member, .group = name, .member = id});
@@ -52,6 +55,9 @@ Task<Answer<void>> GroupCoordinator::load() {
     }
   }
   loading_.clear();
+  for (const auto& [name, entry] : groups_) {
+    for (const auto& [id, record] : entry->offsets) offset_bytes_ += cost(record);
+  }
   catalog_seen_ = core_.catalog->version;
   expire_at_ = core_.runtime.clock.now() + kExpireEvery;
   co_return Answer<void>{};
@@ -283,6 +289,14 @@ Answer<GroupCoordinator::EntryPtr> GroupCoordinator::entry_of(const std::string&
   return groups_[name] = std::make_shared<Entry>(core_.runtime.executor);
 }
 
+/// Whoever was refused leaves no group behind.
+void GroupCoordinator::forget_if_empty(const std::string& name) {
+  auto found = groups_.find(name);
+  if (found == groups_.end()) return;
+  const Entry& entry = *found->second;
+  if (entry.group.size() == 0 && entry.offsets.empty() && entry.stored_group.empty()) groups_.erase(found);
+}
+
 GroupState GroupCoordinator::state_of(const Entry& entry) const {
   if (entry.group.size() == 0) return GroupState::empty;
   return entry.group.settled() ? GroupState::stable : GroupState::moving;
@@ -308,8 +322,7 @@ Task<Answer<GroupBeat>> GroupCoordinator::join(JoinGroup request, std::vector<To
   entry->group.set_partitions(counts_for(*entry, topics));
   auto beat = entry->group.join({.member = request.member, .instance = request.instance, .topics = std::move(topics), .session_timeout = request.session_timeout}, now);
   if (!beat) {
-    // Whoever was refused leaves no group behind.
-    if (entry->group.size() == 0 && entry->offsets.empty() && entry->stored_group.empty()) groups_.erase(request.group);
+    forget_if_empty(request.group);
     co_return std::unexpected(Refusal{std::move(beat).error()});
   }
   entry->changed.notify_all();
@@ -366,7 +379,7 @@ Answer<std::vector<std::pair<PartitionId, group::OffsetRecord>>> GroupCoordinato
   if (!core_.catalog) return refuse(Errc::shutting_down);
   if (offsets.size() > limits::kOffsetsPerCommitMax) return refuse(Errc::too_many, fmt::format("{} offsets in one commit", offsets.size()));
   std::vector<std::pair<PartitionId, group::OffsetRecord>> out;
-  std::size_t fresh = 0;
+  std::size_t fresh = 0, bytes = 0;
   for (const PartitionCommit& one : offsets) {
     cluster::TopicPointer topic = core_.catalog->find(one.topic);
     if (!topic || topic->internal) return refuse(Errc::no_such_topic, one.topic);
@@ -376,7 +389,11 @@ Answer<std::vector<std::pair<PartitionId, group::OffsetRecord>>> GroupCoordinato
     PartitionId id{topic->id, one.partition};
     fresh += entry->offsets.contains(id) ? 0 : 1;
     out.emplace_back(id, group::OffsetRecord{.offset = one.offset, .leader_epoch = one.leader_epoch, .time_ms = now_ms(), .metadata = one.metadata});
+    auto before = entry->offsets.find(id);
+    std::size_t more = cost(out.back().second), less = before == entry->offsets.end() ? 0 : cost(before->second);
+    bytes += more > less ? more - less : 0;
   }
+  if (bytes > 0 && offset_bytes_ + bytes > limits::kOffsetsBytesMax) return refuse(Errc::too_many, "stored offsets of the groups on this coordinator");
   if (entry->offsets.size() + fresh > limits::kGroupPartitionsMax) return refuse(Errc::too_many, "partitions of one group");
   return out;
 }
@@ -389,7 +406,10 @@ Task<Answer<void>> GroupCoordinator::put_offsets(std::string name, EntryPtr entr
   for (auto& [id, record] : offsets) {
     records.push_back({key_of_offset(name, id), encode(record)});
     bytes += records.back().key.size() + records.back().value->size();
-    entry->offsets[id] = std::move(record);
+    auto [at, fresh] = entry->offsets.try_emplace(id);
+    if (!fresh) offset_bytes_ -= cost(at->second);
+    at->second = std::move(record);
+    offset_bytes_ += cost(at->second);
     if (bytes < kStoreBytes) continue;
     batches.push_back(std::exchange(records, {}));
     bytes = 0;
@@ -409,7 +429,7 @@ Task<Answer<void>> GroupCoordinator::commit(CommitOffsets request) {
   EntryPtr entry = *std::move(found);
   auto offsets = checked(entry, request.offsets);
   if (!offsets) {
-    if (entry->group.size() == 0 && entry->offsets.empty() && entry->stored_group.empty()) groups_.erase(request.group);
+    forget_if_empty(request.group);
     co_return std::unexpected(std::move(offsets).error());
   }
   if (outside && entry->group.size() != 0) co_return refuse(Errc::group_not_empty, fmt::format("{} members; only they commit", entry->group.size()));
@@ -445,7 +465,10 @@ Task<Answer<void>> GroupCoordinator::reset(std::string name, std::vector<Partiti
   if (!found) co_return std::unexpected(std::move(found).error());
   EntryPtr entry = *std::move(found);
   auto fine = checked(entry, offsets);
-  if (!fine) co_return std::unexpected(std::move(fine).error());
+  if (!fine) {
+    forget_if_empty(name);
+    co_return std::unexpected(std::move(fine).error());
+  }
   if (entry->group.size() != 0 && !kick) co_return refuse(Errc::group_not_empty, fmt::format("{} members", entry->group.size()));
   for (const group::MemberRecord& member : entry->group.stored()) (void)entry->group.leave(member.member);
   entry->changed.notify_all();
@@ -463,7 +486,10 @@ Task<Answer<void>> GroupCoordinator::remove(std::string name) {
   groups_.erase(name);
   entry->changed.notify_all();
   std::vector<StateRecord> records;
-  for (const auto& [id, record] : entry->offsets) records.push_back({key_of_offset(name, id), std::nullopt});
+  for (const auto& [id, record] : entry->offsets) {
+    records.push_back({key_of_offset(name, id), std::nullopt});
+    offset_bytes_ -= cost(record);
+  }
   for (const auto& [id, bytes] : entry->stored_members) records.push_back({key_of_member(name, id), std::nullopt});
   records.push_back({key_of_group(name), std::nullopt});
   for (std::size_t at = 0; at < records.size(); at += kRewriteRecords) {
@@ -581,6 +607,7 @@ Task<void> GroupCoordinator::expire() {
         continue;
       }
       records.push_back({key_of_offset(name, at->first), std::nullopt});
+      offset_bytes_ -= cost(at->second);
       at = entry->offsets.erase(at);
     }
   }

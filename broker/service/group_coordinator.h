@@ -76,6 +76,7 @@ class GroupCoordinator : public std::enable_shared_from_this<GroupCoordinator> {
   [[nodiscard]] std::vector<TopicPartitions> named(const std::vector<PartitionId>& partitions) const;
   [[nodiscard]] Answer<std::vector<PartitionId>> ids_of(const std::vector<TopicPartitions>& partitions) const;
   [[nodiscard]] GroupState state_of(const Entry& entry) const;
+  void forget_if_empty(const std::string& name);
   void fail();
   [[nodiscard]] Result<void> take(const codec::RecordView& record);
   [[nodiscard]] Task<void> expire();
@@ -91,6 +92,7 @@ class GroupCoordinator : public std::enable_shared_from_this<GroupCoordinator> {
   std::map<std::string, std::map<group::MemberId, group::MemberRecord>> loading_{};
   std::uint64_t catalog_seen_ = 0;
   std::size_t appended_ = 0;  // records since the log was written anew
+  std::size_t offset_bytes_ = 0;  // of all groups; limits::kOffsetsBytesMax
   bool rewriting_ = false;
   Instant expire_at_{};
   bool failed_ = false;

@@ -28,4 +28,6 @@ if run idempotent_handler "$work/state" 37 >/dev/null; then echo "FAILED: it sho
 for _ in 1 2; do
   run idempotent_handler "$work/state" | grep -qx 'records 90 cents 13005' || { echo "FAILED: the handler's sum is wrong: $(cat "$work/state")"; exit 1; }
 done
-echo "ok: publish, tail, replay, idempotent handler"
+{ run group_member workers 40; run group_member workers 50; } 2>/dev/null | sort -u >"$work/shared"
+[ "$(wc -l <"$work/shared")" -eq 90 ] || { echo "FAILED: two members one after the other saw $(wc -l <"$work/shared") of 90 records"; exit 1; }
+echo "ok: publish, tail, replay, idempotent handler, group member"

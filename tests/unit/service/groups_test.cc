@@ -3,6 +3,7 @@
 
 #include "base/planted.h"
 #include "base/random.h"
+#include "service/group_host.h"
 #include "tests/unit/service/broker_world.h"
 
 namespace tailrace::broker::service {
@@ -315,6 +316,9 @@ TEST(Groups, WhatCannotBeIsRefusedAndStoresNothing) {
   EXPECT_EQ(world.commit("g", a, 0, -1).error().code, Errc::invalid_argument);
   EXPECT_EQ(world.commit("g", a, 2, 1).error().code, Errc::no_such_partition);
   EXPECT_EQ(world.commit("g", a, 0, 1, "none").error().code, Errc::no_such_topic);
+  std::vector<PartitionCommit> nowhere{{.topic = "none", .partition = PartitionIndex{0}, .offset = Offset{1}}};
+  EXPECT_EQ(world.run(world.shard().reset_offsets("fresh", nowhere, false)).error().code, Errc::no_such_topic);
+  EXPECT_EQ(world.run(world.shard().list_groups())->size(), 1U) << "whoever is refused leaves no group behind";
   GroupBeat liar = a;
   liar.assignment[0].partitions.push_back(PartitionIndex{77});
   EXPECT_EQ(world.beat("g", liar).error().code, Errc::invalid_argument);
@@ -323,6 +327,32 @@ TEST(Groups, WhatCannotBeIsRefusedAndStoresNothing) {
   EXPECT_EQ(world.beat("g", liar).error().code, Errc::invalid_argument);
   EXPECT_TRUE(world.offsets("g").empty());
   EXPECT_TRUE(world.beat("g", a));
+}
+
+// Offsets are small, and what is written beside them is not: memory has an end, and what was stored stays.
+TEST(Groups, WhatIsStoredBesideOffsetsHasABound) {
+  GroupWorld world{WorldOptions{.wal_file_bytes = 4 * limits::kMiB}};
+  world.start();
+  world.create("orders", 1'000);
+  std::string metadata(limits::kOffsetMetadataBytesMax, 'm');
+  std::size_t stored = 0;
+  Errc refused{};
+  for (int group = 0; group < 40 && refused == Errc{}; ++group) {
+    std::vector<PartitionCommit> offsets;
+    for (std::int32_t p = 0; p < 1'000; ++p) offsets.push_back({.topic = "orders", .partition = PartitionIndex{p}, .offset = Offset{1}, .metadata = metadata});
+    // Of names that all live on one coordinator.
+    std::string name;
+    for (int n = group * 1'000;; ++n) {
+      name = "g" + std::to_string(n);
+      if (coordinator_of(name) == PartitionIndex{0}) break;
+    }
+    auto done = world.run(world.shard().reset_offsets(name, offsets, false));
+    if (done) stored += offsets.size();
+    else refused = done.error().code;
+  }
+  EXPECT_EQ(refused, Errc::too_many);
+  EXPECT_GT(stored * metadata.size(), limits::kOffsetsBytesMax / 2);
+  EXPECT_LE(stored * metadata.size(), limits::kOffsetsBytesMax);
 }
 
 /// One reader that commits 1, 2, 3 ... and remembers what was answered.
