@@ -4,7 +4,6 @@
 #include <algorithm>
 
 #include "codec/batch_reader.h"
-#include "service/controller.h"
 #include "service/group_host.h"
 #include "service/queue_host.h"
 #include "service/shard_core.h"
@@ -28,8 +27,7 @@ Task<Answer<T>> at_coordinator(ShardCore& core, PartitionIndex partition, bool m
   cluster::TopicPointer topic = core.catalog->find(kOffsetsTopic);
   if (!topic) {
     if (!make) co_return refuse(Errc::no_such_group, "no group was ever stored");
-    auto ensure = [&core] { return core.node.controller->ensure_internal(std::string{kOffsetsTopic}, limits::kOffsetsPartitions, std::nullopt); };
-    auto made = co_await core.port.call_on(kControllerShard, std::move(ensure));
+    auto made = co_await core.ensure_internal(std::string{kOffsetsTopic}, limits::kOffsetsPartitions, std::nullopt);
     if (!made) co_return std::unexpected(std::move(made).error());
     topic = *made;
   }

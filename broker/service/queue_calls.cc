@@ -3,7 +3,6 @@
 
 #include <algorithm>
 
-#include "service/controller.h"
 #include "service/queue_host.h"
 #include "service/shard_core.h"
 
@@ -21,8 +20,7 @@ Task<Answer<T>> at_queue(ShardCore& core, std::string topic, PartitionIndex part
   cluster::TopicPointer state = core.catalog->find(name);
   if (!state) {
     if (!make) co_return refuse(Errc::no_such_group, "no queue group ever read the topic");
-    auto ensure = [&core, name, beside = (*data)->id] { return core.node.controller->ensure_internal(name, 1, beside); };
-    auto made = co_await core.port.call_on(kControllerShard, std::move(ensure));
+    auto made = co_await core.ensure_internal(name, 1, (*data)->id);
     if (!made) co_return std::unexpected(std::move(made).error());
     state = *made;
   }

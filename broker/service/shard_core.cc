@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "io/wait.h"
 #include "log/data_directory.h"
+#include "service/controller.h"
 #include "service/group_host.h"
 #include "service/queue_host.h"
 
@@ -43,6 +44,7 @@ ShardCore::ShardCore(NodeContext& its_node, ShardIndex its_index, io::Runtime& i
       stop_signal{its_runtime.executor},
       calls_changed{its_runtime.executor},
       window_changed{its_runtime.executor},
+      ensured{its_runtime.executor},
       producer_ids_changed{its_runtime.executor},
       stream_indexes_changed{its_runtime.executor} {
   groups = std::make_unique<GroupHost>(*this);
@@ -73,6 +75,21 @@ Answer<cluster::TopicPointer> ShardCore::topic_named(std::string_view name) cons
   cluster::TopicPointer topic = catalog->find(name);
   if (!topic) return refuse(Errc::no_such_topic, fmt::format("topic {}", name.substr(0, limits::kTopicNameMax)));
   return topic;
+}
+
+Task<Answer<cluster::TopicPointer>> ShardCore::ensure_internal(std::string name, std::int32_t partitions, std::optional<TopicId> beside) {
+  for (;;) {
+    if (stopping || !catalog) co_return refuse(Errc::shutting_down);
+    if (cluster::TopicPointer there = catalog->find(name)) co_return there;
+    if (!ensuring.contains(name)) break;
+    co_await ensured.wait();
+  }
+  ensuring.insert(name);
+  auto ensure = [this, &name, partitions, beside] { return node.controller->ensure_internal(name, partitions, beside); };
+  auto made = co_await port.call_on(kControllerShard, std::move(ensure));
+  ensuring.erase(name);
+  ensured.notify_all();
+  co_return made;
 }
 
 Answer<std::shared_ptr<PartitionSlot>> ShardCore::slot_for(const PartitionId& id) {
@@ -182,6 +199,7 @@ void ShardCore::begin_stop() {
     if (slot->log) slot->log->advanced().notify_all();  // long polls look again, and leave
   }
   producer_ids_changed.notify_all();
+  ensured.notify_all();
   if (log) log->pressure().notify_all();
   calls_changed.notify_all();
 }

@@ -4,6 +4,7 @@
 /// Thread   its shard's. Other shards reach it only through shard::Port::call_on.
 #include <map>
 #include <memory>
+#include <set>
 #include <unordered_map>
 
 #include "base/notifier.h"
@@ -145,6 +146,10 @@ class ShardCore {
   std::unordered_map<PartitionId, std::shared_ptr<PartitionSlot>> slots;
   std::unordered_map<TopicId, std::unique_ptr<TopicCounters>> topic_counters;
 
+  // Topics of the broker's own that are being made for somebody here; others who need them wait.
+  std::set<std::string> ensuring;
+  Notifier ensured;
+
   // Producer ids of this shard's block; more are fetched from the controller.
   std::int64_t producer_id_next = 0, producer_id_end = 0;
   bool producer_ids_asked = false;
@@ -163,6 +168,9 @@ class ShardCore {
   /// Refusals that need no partition: stopping, no such topic or partition, the broker's own topic.
   [[nodiscard]] Answer<cluster::TopicPointer> topic_of(const TopicId& id, PartitionIndex partition) const;
   [[nodiscard]] Answer<cluster::TopicPointer> topic_named(std::string_view name) const;
+
+  /// A topic of the broker's own, made if it is not there: one call of the controller, however many ask.
+  [[nodiscard]] Task<Answer<cluster::TopicPointer>> ensure_internal(std::string name, std::int32_t partitions, std::optional<TopicId> beside);
 
   /// The slot of a partition that clients may use; made on first use. The same refusals as topic_of().
   [[nodiscard]] Answer<std::shared_ptr<PartitionSlot>> slot_for(const PartitionId& id);

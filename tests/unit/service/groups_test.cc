@@ -105,6 +105,27 @@ TEST(Groups, AWaitingHeartbeatHearsOfAMoveAtOnce) {
   EXPECT_TRUE(world.run(drain()));
 }
 
+// A thousand processes that start together: the topic for their offsets is made once, and all of them get in.
+TEST(Groups, ManyJoinAtOnce) {
+  GroupWorld world{WorldOptions{.shards = 2, .wal_file_bytes = 4 * limits::kMiB}};
+  world.start();
+  world.create("orders", 4);
+  std::size_t joined = 0;
+  auto join = [&](std::uint32_t at) -> Task<void> {
+    auto beat = co_await world.shard(at).join_group(joining("g"));
+    EXPECT_TRUE(beat) << (beat ? "" : beat.error().detail);
+    joined += beat ? 1 : 0;
+  };
+  TaskScope scope;
+  for (std::uint32_t i = 0; i < 1'000; ++i) scope.spawn(join(i % 2));
+  auto drain = [&]() -> Task<bool> {
+    co_await scope.drain();
+    co_return true;
+  };
+  EXPECT_TRUE(world.run(drain()));
+  EXPECT_EQ(joined, 1'000U);
+}
+
 TEST(Groups, WhoIsSilentGoesAndIsFenced) {
   GroupWorld world;
   world.start();
