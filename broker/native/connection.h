@@ -26,6 +26,7 @@
 #include "native/front.h"
 #include "native/group_requests.h"
 #include "native/publish_stream.h"
+#include "native/stream_requests.h"
 #include "native/subscription.h"
 #include "native/wire.h"
 

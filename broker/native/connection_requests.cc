@@ -33,7 +33,8 @@ bool may_be_abandoned(Api api) {
   switch (api) {
     case Api::create_topic: case Api::alter_topic: case Api::delete_topic: case Api::delete_records: case Api::describe_topic:
     case Api::list_offsets: case Api::skip_damage: case Api::leave_group: case Api::commit_offsets: case Api::stored_offsets: case Api::list_groups:
-    case Api::describe_group: case Api::reset_offsets: case Api::delete_group: return true;
+    case Api::describe_group: case Api::reset_offsets: case Api::delete_group:
+    case Api::append_stream: case Api::read_stream: case Api::list_streams: case Api::describe_stream: case Api::truncate_stream: return true;
     case Api::join_group: case Api::group_heartbeat:  // in step with the member, which waits for the answer
     case Api::hello: case Api::ping: case Api::metadata: case Api::open_producer: case Api::publish: case Api::close_producer:
     case Api::subscribe: case Api::credit: case Api::seek: case Api::unsubscribe: case Api::other: case Api::count_: return false;
@@ -41,7 +42,8 @@ bool may_be_abandoned(Api api) {
   return false;
 }
 bool changes_something(Api api) {
-  return api != Api::describe_topic && api != Api::list_offsets && api != Api::stored_offsets && api != Api::list_groups && api != Api::describe_group;
+  return api != Api::describe_topic && api != Api::list_offsets && api != Api::stored_offsets && api != Api::list_groups && api != Api::describe_group &&
+         api != Api::read_stream && api != Api::list_streams && api != Api::describe_stream;
 }
 
 // What an answer takes, as a message and on the wire, where it grows with a topic: known before it is made. 0: it is small.
@@ -105,6 +107,30 @@ std::uint64_t answer_bytes(const cluster::Catalog&, const proto::LeaveGroupReque
 std::uint64_t answer_bytes(const cluster::Catalog&, const proto::CommitOffsetsRequest&) { return 0; }
 std::uint64_t answer_bytes(const cluster::Catalog&, const proto::ResetOffsetsRequest&) { return 0; }
 std::uint64_t answer_bytes(const cluster::Catalog&, const proto::DeleteGroupRequest&) { return 0; }
+
+std::uint64_t answer_bytes(const cluster::Catalog&, const proto::AppendStreamRequest&) { return 0; }
+std::uint64_t answer_bytes(const cluster::Catalog&, const proto::DescribeStreamRequest&) { return 0; }
+std::uint64_t answer_bytes(const cluster::Catalog&, const proto::TruncateStreamRequest&) { return 0; }
+constexpr std::uint64_t kListedStreamBytes = limits::kStreamNameBytesMax + 128;
+std::uint64_t answer_bytes(const cluster::Catalog&, const proto::ListStreamsRequest& request) {
+  return std::min<std::uint64_t>(request.limit(), limits::kStreamListMax) * kListedStreamBytes;
+}
+// One batch is answered whatever its size.
+std::uint64_t answer_bytes(const cluster::Catalog& catalog, const proto::ReadStreamRequest& request) {
+  cluster::TopicPointer topic = catalog.find(request.topic());
+  std::uint64_t bytes = request.bytes_max() == 0 ? limits::kStreamReadBytesMax : std::min<std::uint64_t>(request.bytes_max(), limits::kStreamReadBytesMax);
+  return topic ? std::max<std::uint64_t>(bytes, topic->config.message_bytes_max) : 0;
+}
+
+/// An answer of records carries them behind its control part.
+template <class Reply>
+void send_answer(Wire& wire, FrameType type, std::uint64_t id, const Reply& reply) {
+  if constexpr (requires { reply.payload; }) {
+    wire.send(type, id, reply.control, reply.payload);
+  } else {
+    wire.send(type, id, reply);
+  }
+}
 
 template <class T>
 Answer<T> failed(Refusal refusal) {
@@ -202,6 +228,16 @@ void Connection::on_request(const Frame& frame) {
     case FrameType::describe_group: return start_call(frame, FrameType::describe_group_reply, describe_group);
     case FrameType::reset_offsets: return start_call(frame, FrameType::reset_offsets_reply, reset_offsets);
     case FrameType::delete_group: return start_call(frame, FrameType::delete_group_reply, delete_group);
+    case FrameType::append_stream: {
+      auto append = [this, &frame](proto::AppendStreamRequest&& request) {
+        return append_stream({front_.service(), front_.runtime()}, std::move(request), frame.discarded ? std::nullopt : std::optional{frame.keep()});
+      };
+      return start<proto::AppendStreamRequest>(frame, FrameType::append_stream_reply, append);
+    }
+    case FrameType::read_stream: return start_call(frame, FrameType::read_stream_reply, read_stream);
+    case FrameType::list_streams: return start_call(frame, FrameType::list_streams_reply, list_streams);
+    case FrameType::describe_stream: return start_call(frame, FrameType::describe_stream_reply, describe_stream);
+    case FrameType::truncate_stream: return start_call(frame, FrameType::truncate_stream_reply, truncate_stream);
     // The broker's own words, said by a client: answered like any type that is not known here.
     case FrameType::hello_reply: case FrameType::metadata_reply: case FrameType::create_topic_reply: case FrameType::alter_topic_reply:
     case FrameType::describe_topic_reply: case FrameType::delete_topic_reply: case FrameType::delete_records_reply:
@@ -210,7 +246,9 @@ void Connection::on_request(const Frame& frame) {
     case FrameType::seek_reply: case FrameType::unsubscribe_reply:
     case FrameType::join_group_reply: case FrameType::group_heartbeat_reply: case FrameType::leave_group_reply: case FrameType::commit_offsets_reply:
     case FrameType::stored_offsets_reply: case FrameType::list_groups_reply: case FrameType::describe_group_reply: case FrameType::reset_offsets_reply:
-    case FrameType::delete_group_reply: break;
+    case FrameType::delete_group_reply:
+    case FrameType::append_stream_reply: case FrameType::read_stream_reply: case FrameType::list_streams_reply: case FrameType::describe_stream_reply:
+    case FrameType::truncate_stream_reply: break;
   }
   auto type = static_cast<std::uint16_t>(frame.header.type);
   if (type >= 0x8000) return;  // optional by definition
@@ -231,6 +269,9 @@ std::optional<std::uint64_t> Connection::judge_large(const proto::FrameHeader& h
       if (!topic || header.payload_bytes() > topic->config.message_bytes_max) return std::nullopt;
     }
     if (header.total_bytes() > pool) return std::nullopt;
+  } else if (header.type == FrameType::append_stream) {
+    // Its topic is named in the control part: what that one takes is judged when the frame is whole.
+    if (header.payload_bytes() > limits::kMessageBytesCeiling || header.total_bytes() > pool) return std::nullopt;
   } else if (header.payload_bytes() > 0) {
     return std::nullopt;  // no other request has a payload; what a newer client puts there is not for us
   }
@@ -322,7 +363,7 @@ Task<void> Connection::run_call(Api api, std::uint64_t id, FrameType reply_type,
   deadline.reset();
   if (answer) {
     // Subscribing sends its reply itself, in step with the stream's first frames.
-    if (!told && reply_type != FrameType::subscribe_reply) wire_.send(reply_type, id, *answer);
+    if (!told && reply_type != FrameType::subscribe_reply) send_answer(wire_, reply_type, id, *answer);
     counted(api, began, nullptr);
   } else {
     if (!told) wire_.send_error(id, answer.error());

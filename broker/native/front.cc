@@ -17,7 +17,7 @@ std::string_view name_of(Api api) {
   static constexpr std::string_view kNames[kApiCount] = {
       "hello", "ping", "metadata", "create_topic", "alter_topic", "describe_topic", "delete_topic", "delete_records", "list_offsets", "skip_damage",
       "open_producer", "publish", "close_producer", "subscribe", "credit", "seek", "unsubscribe",
-      "join_group", "group_heartbeat", "leave_group", "commit_offsets", "stored_offsets", "list_groups", "describe_group", "reset_offsets", "delete_group", "other"};
+      "join_group", "group_heartbeat", "leave_group", "commit_offsets", "stored_offsets", "list_groups", "describe_group", "reset_offsets", "delete_group", "append_stream", "read_stream", "list_streams", "describe_stream", "truncate_stream", "other"};
   return kNames[static_cast<std::size_t>(api)];
 }
 
@@ -50,6 +50,11 @@ Api api_of(proto::FrameType type) {
     case describe_group: return Api::describe_group;
     case reset_offsets: return Api::reset_offsets;
     case delete_group: return Api::delete_group;
+    case append_stream: return Api::append_stream;
+    case read_stream: return Api::read_stream;
+    case list_streams: return Api::list_streams;
+    case describe_stream: return Api::describe_stream;
+    case truncate_stream: return Api::truncate_stream;
     default: return Api::other;  // replies, goodbye, and what a newer client may send
   }
 }

@@ -46,7 +46,8 @@ struct FrontOptions {
 enum class Api : std::uint8_t {
   hello, ping, metadata, create_topic, alter_topic, describe_topic, delete_topic, delete_records, list_offsets, skip_damage, open_producer, publish,
   close_producer, subscribe, credit, seek, unsubscribe,
-  join_group, group_heartbeat, leave_group, commit_offsets, stored_offsets, list_groups, describe_group, reset_offsets, delete_group, other, count_,
+  join_group, group_heartbeat, leave_group, commit_offsets, stored_offsets, list_groups, describe_group, reset_offsets, delete_group,
+  append_stream, read_stream, list_streams, describe_stream, truncate_stream, other, count_,
 };
 inline constexpr std::size_t kApiCount = static_cast<std::size_t>(Api::count_);
 [[nodiscard]] std::string_view name_of(Api api);

@@ -15,6 +15,7 @@
 #include "io_asio/tcp.h"
 #include "server/node_metrics.h"
 #include "server/shard_host.h"
+#include "server/stream_indexes.h"
 #include "service/broker_service.h"
 #include "shard/shards.h"
 
@@ -163,6 +164,7 @@ Result<void> Server::Impl::start_broker(std::uint64_t descriptors) {
   broker_options.log.open_files_max = std::clamp<std::size_t>(descriptors * 6 / 10 / shards.size(), 64, 4'096);
   broker_options.memory_bytes = options.client_bytes;
   broker_options.retention_interval = options.retention_interval;
+  broker_options.stream_indexes = [this](io::Runtime&, ShardIndex shard) { return open_stream_indexes(shards[shard.value()]->loop(), options.data_directory, shard); };
   std::vector<io::Runtime*> runtimes;
   for (auto& shard : shards) runtimes.push_back(&shard->runtime());
   auto begin = [this, &broker_options, &runtimes]() -> Task<Result<service::StartReport>> {

@@ -52,6 +52,11 @@ enum class FrameType : std::uint16_t {
   describe_group = 72, describe_group_reply = 73,
   reset_offsets = 74, reset_offsets_reply = 75,
   delete_group = 76, delete_group_reply = 77,
+  append_stream = 110, append_stream_reply = 111,  // payload: one record batch
+  read_stream = 112, read_stream_reply = 113,      // payload of the reply: whole record batches
+  list_streams = 114, list_streams_reply = 115,
+  describe_stream = 116, describe_stream_reply = 117,
+  truncate_stream = 118, truncate_stream_reply = 119,
 };
 
 struct FrameHeader {

@@ -89,6 +89,16 @@ void parse_as(FrameType type, broker::Bytes control) {
     case FrameType::reset_offsets_reply: return parse<ResetOffsetsReply>(control);
     case FrameType::delete_group: return parse<DeleteGroupRequest>(control);
     case FrameType::delete_group_reply: return parse<DeleteGroupReply>(control);
+    case FrameType::append_stream: return parse<AppendStreamRequest>(control);
+    case FrameType::append_stream_reply: return parse<AppendStreamReply>(control);
+    case FrameType::read_stream: return parse<ReadStreamRequest>(control);
+    case FrameType::read_stream_reply: return parse<ReadStreamReply>(control);
+    case FrameType::list_streams: return parse<ListStreamsRequest>(control);
+    case FrameType::list_streams_reply: return parse<ListStreamsReply>(control);
+    case FrameType::describe_stream: return parse<DescribeStreamRequest>(control);
+    case FrameType::describe_stream_reply: return parse<DescribeStreamReply>(control);
+    case FrameType::truncate_stream: return parse<TruncateStreamRequest>(control);
+    case FrameType::truncate_stream_reply: return parse<TruncateStreamReply>(control);
   }
 }
 
