@@ -95,7 +95,11 @@ class Engine : public std::enable_shared_from_this<Engine> {
             completion->complete(std::unexpected(make_error(Errc::protocol, "a reply cannot be read")));
             return link_.protocol_error("a reply cannot be read");
           }
-          completion->complete(parse(reply));
+          if constexpr (std::is_invocable_v<Parse&, const Reply&, broker::Bytes>) {
+            completion->complete(parse(reply, (*frame)->payload.bytes()));
+          } else {
+            completion->complete(parse(reply));
+          }
         });
   }
 

@@ -27,6 +27,7 @@
 
 #include "tailrace/admin.h"
 #include "tailrace/consumer.h"
+#include "tailrace/event_store.h"
 #include "tailrace/executor.h"
 #include "tailrace/group_consumer.h"
 #include "tailrace/producer.h"
@@ -80,6 +81,8 @@ class Client {
   /// Joins the group; next() waits until it may read. Does not wait for a broker. Errors: invalid_argument, closed.
   [[nodiscard]] Result<GroupConsumer> group_consumer(std::string_view group, std::vector<std::string> topics, GroupOptions options = {});
   [[nodiscard]] Admin admin();
+  /// The event streams of a topic that was made for them. Does not wait for a broker.
+  [[nodiscard]] EventStore events(std::string_view topic);
 
   /// Closes every producer and consumer, says goodbye and stops the threads; returns by the deadline, whatever happens.
   /// Inside a callback it starts closing and returns at once (CloseReport::finished is false).
