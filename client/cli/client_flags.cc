@@ -200,6 +200,7 @@ void add_client_commands(CLI::App& root, AllFlags& flags) {
   add_pub(root, flags);
   add_tail(root, flags);
   add_group_commands(root, flags);
+  add_stream_commands(root, flags);
   add_bench(root, flags);
 }
 

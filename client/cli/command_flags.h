@@ -1,5 +1,5 @@
 #pragma once
-/// Declares the commands on the parser. The only header that names CLI11; it is included by four files, because each of
+/// Declares the commands on the parser. The only header that names CLI11; it is included by five files, because each of
 /// them takes five seconds to compile.
 #include <CLI/CLI.hpp>
 
@@ -22,6 +22,7 @@ struct AllFlags {
   PubFlags pub;
   TailFlags tail;
   GroupFlags group;
+  StreamFlags stream;
   LogFlags log;
   ServerFlags server;
   ExplainFlags explain;
@@ -145,6 +146,7 @@ enum class Talks { to_a_broker, to_nobody };
 void add_common_flags(CLI::App& command, AllFlags& flags, Talks talks, std::vector<Format> formats);
 void add_client_commands(CLI::App& root, AllFlags& flags);  // topic, pub, tail, bench
 void add_group_commands(CLI::App& root, AllFlags& flags);   // group
+void add_stream_commands(CLI::App& root, AllFlags& flags);  // stream
 void add_broker_commands(CLI::App& root, AllFlags& flags);  // server, dev, config, log, explain, gen
 
 }  // namespace tailrace::cli

@@ -29,6 +29,12 @@ namespace tailrace::cli {
 [[nodiscard]] Outcome<int> group_reset(Context& context, const GroupFlags& flags);
 [[nodiscard]] Outcome<int> group_delete(Context& context, const GroupFlags& flags);
 
+[[nodiscard]] Outcome<int> stream_append(Context& context, const StreamFlags& flags);
+[[nodiscard]] Outcome<int> stream_read(Context& context, const StreamFlags& flags);
+[[nodiscard]] Outcome<int> stream_list(Context& context, const StreamFlags& flags);
+[[nodiscard]] Outcome<int> stream_describe(Context& context, const StreamFlags& flags);
+[[nodiscard]] Outcome<int> stream_hide(Context& context, const StreamFlags& flags);
+
 [[nodiscard]] Outcome<int> log_verify(Context& context, const LogFlags& flags);
 [[nodiscard]] Outcome<int> log_dump(Context& context, const LogFlags& flags);
 

@@ -86,6 +86,22 @@ struct GroupFlags {
   bool dry_run = false;
 };
 
+struct StreamFlags {
+  std::string name;    // TOPIC/STREAM; of ls: the topic
+  std::string prefix;  // of ls
+  std::vector<std::string> data;
+  std::string expect;
+  std::string type;
+  std::string id;
+  std::optional<std::int64_t> from;  // a version; of truncate: the first that stays
+  std::uint64_t count = 0;           // 0: no limit
+  bool jsonl = false;
+  bool backwards = false;
+  bool fail_empty = false;
+  bool yes = false;
+  bool dry_run = false;
+};
+
 struct LogFlags {
   std::string path;
 };

@@ -48,7 +48,7 @@ struct BaseValue {
 };
 BaseValue in_base_units(std::string_view key, std::string_view text) {
   if (text == "unlimited") return {"null"};
-  if (key == "partitions") return {std::string{text}};
+  if (key == "partitions" || text == "true" || text == "false") return {std::string{text}};
   if (key.ends_with("_time")) {
     if (auto time = broker::cluster::parse_duration(text)) return {std::to_string(time->count()), "ms"};
   }

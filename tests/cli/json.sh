@@ -50,6 +50,14 @@ kill -INT $member; wait $member
 both 6 group reset readers --to start
 obeys jsonl 0 group reset readers --to end --apply
 both 6 group delete readers --dry-run
+exits 0 "a topic of streams" "$t" topic create s -c streams=true
+obeys json 0 stream append s/x --expect none --type made one
+obeys jsonl 0 stream append s/x --expect 0 --type made two
+obeys jsonl 0 stream read s/x
+both 0 stream ls s
+both 0 stream describe s/x
+both 6 stream truncate s/x --before 1 --dry-run
+both 6 stream delete s/x --dry-run
 both 6 topic delete b --dry-run
 obeys json 0 topic delete b --yes
 obeys json 0 bench pub --rate 500 --duration 200ms --warmup 0
