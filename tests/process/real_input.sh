@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Real input through the command line: real_input.sh BINARY DIR. Publishes both files one record a line, kills the broker with
 # SIGKILL, restarts, tails: identical bytes. Then copies each topic by `tail -o jsonl | pub -f jsonl` and compares again, keys
-# and headers included. Then three members of a group share one of them.
+# and headers included. Then three members of a group share one of them, and each client address gets an event stream.
 set -euo pipefail
 binary=$(readlink -f "$1")
 dir=$2
@@ -105,6 +105,26 @@ disorder=$(for i in 1 2 3; do awk -v m=$i '{ if (!($1 in seen)) { seen[$1] = 1; 
 echo "group of three, one left, one killed, the broker killed: $handled of $lines lines handled, $again of them again, $disorder out of order"
 [ "$handled" = "$lines" ] && [ "$disorder" = 0 ] || { echo "lines were lost, or came out of order"; status=1; }
 cut -d' ' -f2- <(sort -n -u -k1,1 "$work"/member.[123]) | cmp -s - "$dir/apache_access.log" && echo "what they handled is the file: identical" || { echo "what they handled is not the file"; status=1; }
+# One stream for each client address, each line an event; the broker is killed and its index deleted; every stream is the file's lines of that address.
+"$binary" topic create clients -c streams=true --partitions 8 >/dev/null
+mkdir -p "$work/lines"
+awk -v lines="$work/lines" '{ name = $1; gsub(/[^A-Za-z0-9.:-]/, "_", name); file = lines "/" name; if (!(name in seen)) { seen[name] = 1; printf "" > file; close(file) } print >> file; close(file) }' "$dir/apache_access.log"
+for lines in "$work"/lines/*; do
+  "$binary" stream append "clients/$(basename "$lines")" --expect none --type line -q <"$lines" || { echo "an append is refused"; status=1; break; }
+done
+kill -9 "$broker"; wait "$broker" 2>/dev/null || true
+rm -rf "$work"/data/shard-*/streams
+start_broker
+streams=$("$binary" stream ls clients -o raw | awk 'END { print NR }')
+largest=0 different=0
+while read -r name; do
+  "$binary" stream read "clients/$name" -o raw -q >"$work/stream"
+  cmp -s "$work/stream" "$work/lines/$name" || different=$((different + 1))
+  n=$(awk 'END { print NR }' "$work/stream"); [ "$n" -gt "$largest" ] && largest=$n
+done < <("$binary" stream ls clients -o raw)
+again=$("$binary" stream read "clients/$(basename "$lines")" -o jsonl -q | "$binary" stream append "clients/$(basename "$lines")" --expect none -f jsonl -o json | grep -c '"duplicate":true' || true)
+echo "one stream a client: $streams streams, the largest of $largest events, $different differ from the file's lines; the last append again: $([ "$again" = 1 ] && echo duplicate || echo NEW)"
+[ "$streams" = "$(ls "$work/lines" | awk 'END { print NR }')" ] && [ "$different" = 0 ] && [ "$again" = 1 ] || { echo "streams are not what was appended"; status=1; }
 kill -TERM "$broker"; wait "$broker" || { echo "the broker did not stop cleanly"; status=1; }
 broker=
 exit $status
