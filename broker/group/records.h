@@ -48,10 +48,15 @@ struct OffsetRecord {
   LeaderEpoch leader_epoch{-1};  // -1: not known
   std::int64_t time_ms = 0;      // of the commit, UTC
   std::string metadata{};
+  /// What it takes in memory, about: the record, its key, and the tree that holds them.
+  [[nodiscard]] std::size_t bytes() const { return 112 + metadata.size(); }
   friend bool operator==(const OffsetRecord&, const OffsetRecord&) = default;
 };
 
 [[nodiscard]] std::vector<std::byte> encode(const RecordKey& key);
+[[nodiscard]] inline std::vector<std::byte> key_of_group(const std::string& name) { return encode(RecordKey{.kind = RecordKey::Kind::group, .group = name}); }
+[[nodiscard]] inline std::vector<std::byte> key_of_member(const std::string& name, const MemberId& id) { return encode(RecordKey{.kind = RecordKey::Kind::member, .group = name, .member = id}); }
+[[nodiscard]] inline std::vector<std::byte> key_of_offset(const std::string& name, const PartitionId& id) { return encode(RecordKey{.kind = RecordKey::Kind::offset, .group = name, .partition = id}); }
 [[nodiscard]] std::vector<std::byte> encode(const GroupRecord& record);
 [[nodiscard]] std::vector<std::byte> encode(const MemberRecord& record);
 [[nodiscard]] std::vector<std::byte> encode(const OffsetRecord& record);

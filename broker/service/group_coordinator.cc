@@ -4,231 +4,13 @@
 
 #include <algorithm>
 
-#include "base/log.h"
-#include "base/planted.h"
 #include "io/wait.h"
 #include "service/shard_core.h"
 
 namespace tailrace::broker::service {
-namespace {
-
-constexpr std::size_t kRewriteRecords = 500;          // in one batch of a log that is written anew
-constexpr std::size_t kRewriteAfter = 4'096;          // records at least, before it is
-constexpr std::size_t kStoreBytes = 256 * limits::kKiB;  // of one batch
-constexpr std::chrono::seconds kExpireEvery{60};
-
-using group::RecordKey;
-
-/// Of a stored offset: what it takes in memory, about.
-std::size_t cost(const group::OffsetRecord& record) { return 112 + record.metadata.size(); }
-
-std::vector<std::byte> key_of_group(const std::string& name) { return encode(RecordKey{.kind = RecordKey::Kind::group, .group = name}); }
-std::vector<std::byte> key_of_member(const std::string& name, const group::MemberId& id) {
-  return encode(RecordKey{.kind = RecordKey::Kind::member, .group = name, .member = id});
-}
-std::vector<std::byte> key_of_offset(const std::string& name, const PartitionId& id) {
-  return encode(RecordKey{.kind = RecordKey::Kind::offset, .group = name, .partition = id});
-}
-
-}  // namespace
-
 GroupCoordinator::GroupCoordinator(ShardCore& core, PartitionId partition) : core_{core}, log_{core, partition} {}
 
 std::int64_t GroupCoordinator::now_ms() const { return core_.runtime.clock.wall().time_since_epoch().count(); }
-
-// ---- what is stored -----------------------------------------------------------------------------------------------------
-
-Task<Answer<void>> GroupCoordinator::load() {
-  if (auto opened = co_await log_.open(); !opened) co_return opened;
-  StateLog::Visit visit = [this](const codec::RecordView& record) { return take(record); };
-  if (auto read = co_await log_.replay(visit); !read) co_return read;
-  if (!core_.catalog) co_return refuse(Errc::shutting_down);
-  for (auto& [name, entry] : groups_) {
-    std::vector<group::MemberRecord> members;
-    std::vector<TopicId> topics;
-    for (auto& [id, record] : loading_[name]) {
-      topics.insert(topics.end(), record.topics.begin(), record.topics.end());
-      members.push_back(std::move(record));
-    }
-    if (auto restored = entry->group.restore(members, counts_for(*entry, topics), core_.runtime.clock.now()); !restored) {
-      co_return refuse(restored.error().code, fmt::format("group {}: {}", name, restored.error().detail));
-    }
-  }
-  loading_.clear();
-  for (const auto& [name, entry] : groups_) {
-    for (const auto& [id, record] : entry->offsets) offset_bytes_ += cost(record);
-  }
-  catalog_seen_ = core_.catalog->version;
-  expire_at_ = core_.runtime.clock.now() + kExpireEvery;
-  co_return Answer<void>{};
-}
-
-Result<void> GroupCoordinator::take(const codec::RecordView& record) {
-  ++appended_;
-  TAILRACE_TRY(RecordKey key, group::decode_key(record.key.value_or(Bytes{})));
-  EntryPtr& entry = groups_[key.group];
-  if (!entry) entry = std::make_shared<Entry>(core_.runtime.executor);
-  std::vector<std::byte> bytes;
-  if (record.value) bytes.assign(record.value->begin(), record.value->end());
-  switch (key.kind) {
-    case RecordKey::Kind::group: {
-      if (!record.value) {
-        groups_.erase(key.group);
-        break;
-      }
-      TAILRACE_TRY(group::GroupRecord stored, group::decode_group(*record.value));
-      entry->group = group::Group{{.assignor = stored.assignor}, stored.generation};
-      entry->out_of_range = stored.out_of_range;
-      entry->empty_since_ms = stored.empty_since_ms;
-      entry->stored_group = std::move(bytes);
-      break;
-    }
-    case RecordKey::Kind::member: {
-      if (!record.value) {
-        loading_[key.group].erase(key.member);
-        entry->stored_members.erase(key.member);
-        break;
-      }
-      TAILRACE_TRY(group::MemberRecord member, group::decode_member(key.member, *record.value));
-      loading_[key.group][key.member] = std::move(member);
-      entry->stored_members[key.member] = std::move(bytes);
-      break;
-    }
-    case RecordKey::Kind::offset: {
-      if (!record.value) {
-        entry->offsets.erase(key.partition);
-        break;
-      }
-      TAILRACE_TRY(entry->offsets[key.partition], group::decode_offset(*record.value));
-      break;
-    }
-  }
-  return {};
-}
-
-void GroupCoordinator::fail() {
-  failed_ = true;
-  for (auto& [name, entry] : groups_) entry->changed.notify_all();
-}
-
-void GroupCoordinator::stop() {
-  for (auto& [name, entry] : groups_) entry->changed.notify_all();
-}
-
-Task<Answer<void>> GroupCoordinator::append(std::vector<StateRecord> records) {
-  appended_ += records.size();
-  auto appended = co_await log_.append(std::move(records));
-  if (!appended) {
-    fail();
-    co_return std::unexpected(std::move(appended).error());
-  }
-  co_return Answer<void>{};
-}
-
-Task<Answer<void>> GroupCoordinator::settled() {
-  if (failed_) co_return refuse(Errc::outcome_unknown, "the coordinator could not store what came before");
-  if (planted(PlantedBug::group_answer_early)) co_return Answer<void>{};
-  auto committed = co_await log_.committed(log_.end());
-  if (!committed) fail();
-  co_return committed;
-}
-
-/// In an order in which no partition is held by two, wherever a crash cuts it: the generation, who went or let go, then who was given something.
-Task<Answer<void>> GroupCoordinator::store(std::string name, EntryPtr entry) {
-  if (entry->gone) co_return refuse(Errc::unknown_member, "the group was deleted");
-  if (entry->group.size() != 0) entry->empty_since_ms = 0;
-  else if (entry->empty_since_ms == 0) entry->empty_since_ms = now_ms();
-  std::vector<StateRecord> first, then;
-  std::vector<std::byte> group_bytes = encode(group::GroupRecord{.generation = entry->group.generation(), .assignor = entry->group.assignor(),
-                                                                 .out_of_range = entry->out_of_range, .empty_since_ms = entry->empty_since_ms});
-  if (group_bytes != entry->stored_group) {
-    first.push_back({key_of_group(name), group_bytes});
-    entry->stored_group = std::move(group_bytes);
-  }
-  if (entry->stored_changes != entry->group.changes()) {
-    entry->stored_changes = entry->group.changes();
-    for (auto at = entry->stored_members.begin(); at != entry->stored_members.end();) {
-      if (entry->group.has(at->first)) {
-        ++at;
-        continue;
-      }
-      first.push_back({key_of_member(name, at->first), std::nullopt});
-      at = entry->stored_members.erase(at);
-    }
-    for (const group::MemberRecord& record : entry->group.stored()) {
-      if (planted(PlantedBug::group_forget_members)) break;
-      std::vector<std::byte> bytes = encode(record);
-      std::vector<std::byte>& before = entry->stored_members[record.member];
-      if (before == bytes) continue;
-      std::size_t held = 0;
-      if (!before.empty()) {
-        if (auto stored = group::decode_member(record.member, before)) held = stored->granted.size();
-      }
-      (record.granted.size() > held ? then : first).push_back({key_of_member(name, record.member), bytes});
-      before = std::move(bytes);
-    }
-  }
-  std::ranges::move(then, std::back_inserter(first));
-  std::vector<StateRecord> some;
-  std::size_t bytes = 0;
-  for (std::size_t i = 0; i < first.size(); ++i) {
-    bytes += first[i].key.size() + (first[i].value ? first[i].value->size() : 0);
-    some.push_back(std::move(first[i]));
-    if (bytes < kStoreBytes && i + 1 < first.size()) continue;
-    auto appended = co_await append(std::move(some));
-    if (!appended) co_return appended;
-    some.clear();
-    bytes = 0;
-  }
-  rewrite_if_due();
-  co_return co_await settled();
-}
-
-std::size_t GroupCoordinator::live() const {
-  std::size_t records = 0;
-  for (const auto& [name, entry] : groups_) records += 1 + entry->stored_members.size() + entry->offsets.size();
-  return records;
-}
-
-void GroupCoordinator::rewrite_if_due() {
-  if (rewriting_ || failed_ || appended_ < kRewriteAfter || appended_ < 2 * live()) return;
-  rewriting_ = true;
-  core_.background.spawn(rewrite(shared_from_this()));
-}
-
-/// Everything that counts is appended once more, as it is when its turn comes; what lies before is not needed then. Changes that come between are
-/// behind what they change, as ever.
-Task<void> GroupCoordinator::rewrite([[maybe_unused]] std::shared_ptr<GroupCoordinator> self) {
-  appended_ = 0;
-  Offset begin = log_.end();
-  std::vector<std::string> names;
-  for (const auto& [name, entry] : groups_) names.push_back(name);
-  for (const std::string& name : names) {
-    auto found = groups_.find(name);
-    if (found == groups_.end()) continue;
-    EntryPtr entry = found->second;
-    std::vector<StateRecord> records;
-    if (!entry->stored_group.empty()) records.push_back({key_of_group(name), entry->stored_group});
-    for (const auto& [id, bytes] : entry->stored_members) records.push_back({key_of_member(name, id), bytes});
-    if (!records.empty() && !co_await append(std::move(records))) co_return;
-    std::optional<PartitionId> after;
-    for (;;) {
-      std::vector<StateRecord> some;
-      if (entry->gone) break;
-      auto at = after ? entry->offsets.upper_bound(*after) : entry->offsets.begin();
-      for (; at != entry->offsets.end() && some.size() < kRewriteRecords; ++at) {
-        if (planted(PlantedBug::group_rewrite_loses) && std::next(at) == entry->offsets.end()) break;
-        some.push_back({key_of_offset(name, at->first), encode(at->second)});
-        after = at->first;
-      }
-      if (some.empty()) break;
-      if (!co_await append(std::move(some))) co_return;
-    }
-  }
-  if (auto all = co_await settled(); !all) co_return;
-  if (auto cut = co_await log_.cut(begin); !cut) log_warn("group.rewrite", "the log before {} stays: {}", begin.value(), cut.error().detail);
-  rewriting_ = false;
-}
 
 // ---- names and ids ------------------------------------------------------------------------------------------------------
 
@@ -390,7 +172,7 @@ Answer<std::vector<std::pair<PartitionId, group::OffsetRecord>>> GroupCoordinato
     fresh += entry->offsets.contains(id) ? 0 : 1;
     out.emplace_back(id, group::OffsetRecord{.offset = one.offset, .leader_epoch = one.leader_epoch, .time_ms = now_ms(), .metadata = one.metadata});
     auto before = entry->offsets.find(id);
-    std::size_t more = cost(out.back().second), less = before == entry->offsets.end() ? 0 : cost(before->second);
+    std::size_t more = out.back().second.bytes(), less = before == entry->offsets.end() ? 0 : before->second.bytes();
     bytes += more > less ? more - less : 0;
   }
   if (bytes > 0 && offset_bytes_ + bytes > limits::kOffsetsBytesMax) return refuse(Errc::too_many, "stored offsets of the groups on this coordinator");
@@ -399,25 +181,16 @@ Answer<std::vector<std::pair<PartitionId, group::OffsetRecord>>> GroupCoordinato
 }
 
 Task<Answer<void>> GroupCoordinator::put_offsets(std::string name, EntryPtr entry, std::vector<std::pair<PartitionId, group::OffsetRecord>> offsets) {
-  // Memory and log change in one step: neither this nor append() up to its place in the log suspends before.
+  // Memory and log change in one step: nothing suspends before all of it has its place in the log.
   std::vector<StateRecord> records;
-  std::vector<std::vector<StateRecord>> batches;
-  std::size_t bytes = 0;
   for (auto& [id, record] : offsets) {
-    records.push_back({key_of_offset(name, id), encode(record)});
-    bytes += records.back().key.size() + records.back().value->size();
+    records.push_back({group::key_of_offset(name, id), encode(record)});
     auto [at, fresh] = entry->offsets.try_emplace(id);
-    if (!fresh) offset_bytes_ -= cost(at->second);
+    if (!fresh) offset_bytes_ -= at->second.bytes();
     at->second = std::move(record);
-    offset_bytes_ += cost(at->second);
-    if (bytes < kStoreBytes) continue;
-    batches.push_back(std::exchange(records, {}));
-    bytes = 0;
+    offset_bytes_ += at->second.bytes();
   }
-  if (!records.empty()) batches.push_back(std::move(records));
-  for (auto& batch : batches) {
-    if (auto appended = co_await append(std::move(batch)); !appended) co_return appended;
-  }
+  if (auto appended = co_await append(std::move(records)); !appended) co_return appended;
   rewrite_if_due();
   co_return co_await settled();
 }
@@ -487,18 +260,21 @@ Task<Answer<void>> GroupCoordinator::remove(std::string name) {
   entry->changed.notify_all();
   std::vector<StateRecord> records;
   for (const auto& [id, record] : entry->offsets) {
-    records.push_back({key_of_offset(name, id), std::nullopt});
-    offset_bytes_ -= cost(record);
+    records.push_back({group::key_of_offset(name, id), std::nullopt});
+    offset_bytes_ -= record.bytes();
   }
-  for (const auto& [id, bytes] : entry->stored_members) records.push_back({key_of_member(name, id), std::nullopt});
-  records.push_back({key_of_group(name), std::nullopt});
-  for (std::size_t at = 0; at < records.size(); at += kRewriteRecords) {
-    std::size_t end = std::min(at + kRewriteRecords, records.size());
-    std::vector<StateRecord> some(std::make_move_iterator(records.begin() + static_cast<std::ptrdiff_t>(at)),
-                                  std::make_move_iterator(records.begin() + static_cast<std::ptrdiff_t>(end)));
-    if (auto appended = co_await append(std::move(some)); !appended) co_return appended;
-  }
+  for (const auto& [id, bytes] : entry->stored_members) records.push_back({group::key_of_member(name, id), std::nullopt});
+  records.push_back({group::key_of_group(name), std::nullopt});
+  if (auto appended = co_await append(std::move(records)); !appended) co_return appended;
   co_return co_await settled();
+}
+
+/// That members subscribe to, or of which offsets are stored.
+std::set<TopicId> GroupCoordinator::topics_of(const Entry& entry) {
+  std::set<TopicId> topics;
+  for (const TopicId& id : entry.group.topics()) topics.insert(id);
+  for (const auto& [id, record] : entry.offsets) topics.insert(id.topic);
+  return topics;
 }
 
 // ---- looking ------------------------------------------------------------------------------------------------------------
@@ -507,13 +283,7 @@ Task<Answer<std::vector<GroupSummary>>> GroupCoordinator::list() {
   std::vector<GroupSummary> out;
   for (const auto& [name, entry] : groups_) {
     GroupSummary one{.group = name, .state = state_of(*entry), .members = entry->group.size()};
-    std::vector<TopicId> topics = entry->group.topics();
-    for (const auto& [id, record] : entry->offsets) {
-      if (topics.empty() || topics.back() != id.topic) topics.push_back(id.topic);
-    }
-    std::ranges::sort(topics);
-    topics.erase(std::ranges::unique(topics).begin(), topics.end());
-    for (const TopicId& id : topics) {
+    for (const TopicId& id : topics_of(*entry)) {
       if (cluster::TopicPointer topic = core_.catalog ? core_.catalog->find(id) : nullptr) one.topics.push_back(topic->name);
     }
     std::ranges::sort(one.topics);
@@ -545,11 +315,7 @@ Task<Answer<GroupDescription>> GroupCoordinator::describe(std::string name) {
     lag.metadata = record.metadata;
   }
   // What nobody has begun is behind too, and counts.
-  std::vector<TopicId> topics = entry.group.topics();
-  for (const auto& [id, record] : entry.offsets) {
-    if (topics.empty() || topics.back() != id.topic) topics.push_back(id.topic);
-  }
-  for (const TopicId& id : topics) {
+  for (const TopicId& id : topics_of(entry)) {
     cluster::TopicPointer topic = core_.catalog ? core_.catalog->find(id) : nullptr;
     for (std::int32_t i = 0; topic && i < topic->partitions && partitions.size() < limits::kGroupPartitionsMax; ++i) partitions.try_emplace({id, PartitionIndex{i}});
   }
@@ -587,36 +353,6 @@ Task<void> GroupCoordinator::tick() {
   if (now >= expire_at_) {
     expire_at_ = now + kExpireEvery;
     co_await expire();
-  }
-}
-
-/// A group that was left alone for the retention time is forgotten, and so are offsets of topics that are gone.
-Task<void> GroupCoordinator::expire() {
-  std::int64_t before = now_ms() - core_.node.options.group_retention.count();
-  std::vector<std::string> forgotten;
-  std::vector<StateRecord> records;
-  for (auto& [name, entry] : groups_) {
-    bool old = entry->group.size() == 0 && entry->empty_since_ms != 0 && entry->empty_since_ms <= before;
-    if (old && std::ranges::all_of(entry->offsets, [&](const auto& one) { return one.second.time_ms <= before; })) {
-      forgotten.push_back(name);
-      continue;
-    }
-    for (auto at = entry->offsets.begin(); at != entry->offsets.end();) {
-      if (core_.catalog->find(at->first.topic) || records.size() >= kRewriteRecords) {
-        ++at;
-        continue;
-      }
-      records.push_back({key_of_offset(name, at->first), std::nullopt});
-      offset_bytes_ -= cost(at->second);
-      at = entry->offsets.erase(at);
-    }
-  }
-  if (!records.empty() && !co_await append(std::move(records))) co_return;
-  for (const std::string& name : forgotten) {
-    auto found = known(name);
-    if (!found || (*found)->group.size() != 0) continue;
-    log_info("group.expired", "group {}: nobody was in it and nothing was committed for {} h", name, core_.node.options.group_retention.count() / 3'600'000);
-    if (auto removed = co_await remove(name); !removed) co_return;
   }
 }
 

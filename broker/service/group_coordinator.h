@@ -11,6 +11,7 @@
 /// Spec     docs/groups.md.
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 
 #include "service/groups.h"
@@ -75,6 +76,7 @@ class GroupCoordinator : public std::enable_shared_from_this<GroupCoordinator> {
   [[nodiscard]] GroupBeat beat_of(const Entry& entry, const std::string& member, const group::Beat& beat) const;
   [[nodiscard]] std::vector<TopicPartitions> named(const std::vector<PartitionId>& partitions) const;
   [[nodiscard]] Answer<std::vector<PartitionId>> ids_of(const std::vector<TopicPartitions>& partitions) const;
+  [[nodiscard]] static std::set<TopicId> topics_of(const Entry& entry);
   [[nodiscard]] GroupState state_of(const Entry& entry) const;
   void forget_if_empty(const std::string& name);
   void fail();
@@ -95,6 +97,7 @@ class GroupCoordinator : public std::enable_shared_from_this<GroupCoordinator> {
   std::size_t offset_bytes_ = 0;  // of all groups; limits::kOffsetsBytesMax
   bool rewriting_ = false;
   Instant expire_at_{};
+  static constexpr std::chrono::seconds kExpireEvery{60};
   bool failed_ = false;
 };
 

@@ -376,6 +376,39 @@ TEST(Groups, WhatIsStoredBesideOffsetsHasABound) {
   EXPECT_LE(stored * metadata.size(), limits::kOffsetsBytesMax);
 }
 
+// A large commit takes several batches, and the write-ahead log has no room for a while: what came later still counts, before a restart and after it.
+TEST(Groups, LargeCommitsAreStoredInTheOrderOfTheirCalls) {
+  GroupWorld world{WorldOptions{.pending_bytes_max = 640 * limits::kKiB}};
+  world.start();
+  world.create("orders", 400);
+  GroupBeat a = world.join(joining("g"));
+  ASSERT_EQ(count_of(a), 400U);
+  std::size_t answered = 0;
+  auto commit = [&](std::int64_t offset) -> Task<void> {
+    CommitOffsets all{.group = "g", .member = a.member, .generation = a.generation, .offsets = {}};
+    // The last ones only of one partition, which is in the last batch of those before.
+    for (std::int32_t p = offset <= 2 ? 0 : 399; p < 400; ++p) all.offsets.push_back({.topic = "orders", .partition = PartitionIndex{p}, .offset = Offset{offset}, .metadata = std::string(2'000, 'm')});
+    auto done = co_await world.shard().commit_offsets(std::move(all));
+    EXPECT_TRUE(done) << (done ? "" : done.error().detail);
+    ++answered;
+  };
+  TaskScope scope;
+  for (std::int64_t offset = 1; offset <= 4; ++offset) scope.spawn(commit(offset));
+  auto drain = [&]() -> Task<bool> {
+    co_await scope.drain();
+    co_return true;
+  };
+  EXPECT_TRUE(world.run(drain()));
+  EXPECT_EQ(answered, 4U);
+  for (int life = 0; life < 2; ++life) {
+    auto stored = world.offsets("g");
+    EXPECT_EQ(stored.size(), 400U);
+    for (auto [partition, offset] : stored) EXPECT_EQ(offset, partition == 399 ? 4 : 2) << partition;
+    world.power_cut(sim::CrashPlan::lose_all());
+    world.start();
+  }
+}
+
 /// One reader that commits 1, 2, 3 ... and remembers what was answered.
 struct Committer {
   GroupBeat beat{};
