@@ -31,20 +31,8 @@ Task<Answer<T>> at_coordinator(ShardCore& core, PartitionIndex partition, bool m
     if (!made) co_return std::unexpected(std::move(made).error());
     topic = *made;
   }
-  ShardCore& there = core.core_of(core.home({topic->id, partition}));
-  auto on_shard = [&there, partition, &ask]() -> Task<Answer<T>> {
-    auto coordinator = co_await there.groups->coordinator(partition);
-    if (!coordinator) co_return std::unexpected(std::move(coordinator).error());
-    std::shared_ptr<GroupCoordinator> one = *std::move(coordinator);
-    co_return co_await ask(*one);
-  };
-  co_return co_await core.port.call_on(there.index, std::move(on_shard));
-}
-
-template <class T>
-Answer<T> counted(ShardCore& core, Answer<T> answer) {
-  if (!answer) core.count_refusal(answer.error());
-  return answer;
+  auto find = [partition](ShardCore& there) { return there.groups->coordinator(partition); };
+  co_return co_await ask_there<T>(core, core.home({topic->id, partition}), std::move(find), std::move(ask));
 }
 
 }  // namespace
@@ -143,19 +131,21 @@ Task<Answer<GroupDescription>> ShardService::describe_group(std::string group) {
 }
 
 /// Fills in what the partitions' shards know.
-Task<void> ShardCore::measure(GroupDescription& group) {
+Task<void> ShardCore::measure(GroupDescription& group, const KnownUnread* known, KnownUnread* found) {
   std::int64_t now = runtime.clock.wall().time_since_epoch().count();
   auto look = [&](std::int32_t i) -> Task<Result<void>> {
     GroupLag& lag = group.partitions[static_cast<std::size_t>(i)];
     cluster::TopicPointer topic = catalog ? catalog->find(lag.topic) : nullptr;
     if (!topic) co_return Result<void>{};
     ShardCore& there = core_of(home({topic->id, lag.partition}));
-    auto ask = [&there, id = topic->id, partition = lag.partition, from = lag.committed] { return there.unread(id, partition, Offset{from}); };
+    // `known` is only read, and not changed before this answer is there.
+    auto ask = [&there, id = topic->id, partition = lag.partition, from = lag.committed, known] { return there.unread(id, partition, Offset{from}, known); };
     auto answer = co_await port.call_on(there.index, std::move(ask));
     if (!answer) co_return Result<void>{};  // shown as not known
     lag.log_start = answer->log_start.value();
     lag.high_watermark = answer->high_watermark.value();
     lag.records = answer->records;
+    if (found && answer->oldest_ms >= 0) (*found)[{{topic->id, lag.partition}, answer->first}] = answer->oldest_ms;
     if (answer->oldest_ms >= 0 || answer->records == 0) lag.behind_ms = answer->records == 0 ? 0 : std::max<std::int64_t>(now - answer->oldest_ms, 0);
     co_return Result<void>{};
   };
@@ -182,7 +172,7 @@ Task<Answer<void>> ShardService::delete_group(std::string group) {
 }
 
 /// What a reader that would go on at `from` has not read; below the log start nothing can be read any more.
-Task<Answer<Unread>> ShardCore::unread(TopicId topic, PartitionIndex partition, Offset from) {
+Task<Answer<Unread>> ShardCore::unread(TopicId topic, PartitionIndex partition, Offset from, const KnownUnread* known) {
   auto found = slot_for({topic, partition});
   if (!found) co_return std::unexpected(std::move(found).error());
   SlotUse slot{*std::move(found)};
@@ -192,7 +182,14 @@ Task<Answer<Unread>> ShardCore::unread(TopicId topic, PartitionIndex partition, 
   Unread out{.log_start = log->log_start(), .high_watermark = log->high_watermark()};
   Offset next = std::max(from, out.log_start);
   out.records = std::max<std::int64_t>(out.high_watermark - next, 0);
+  out.first = next;
   if (out.records == 0) co_return out;
+  if (known) {
+    if (auto at = known->find({{topic, partition}, next}); at != known->end()) {
+      out.oldest_ms = at->second;
+      co_return out;
+    }
+  }
   auto read = co_await log->read(next, {.bytes_max = 1, .batches_max = 1});
   if (!read || read->batches.empty()) co_return out;
   auto reader = codec::BatchReader::open(read->batches.front().bytes(), {.check_crc = false});

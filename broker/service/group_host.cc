@@ -11,36 +11,24 @@ namespace tailrace::broker::service {
 namespace {
 constexpr std::chrono::milliseconds kTick{250};  // a quarter of the shortest session
 constexpr std::chrono::seconds kMeasureEvery{5};
-constexpr std::size_t kFiguresMax = 1'000;  // groups on topics: each is a handful of lines for whoever scrapes
+constexpr std::size_t kFiguresMax = 1'000;      // groups on topics: each is a handful of lines for whoever scrapes
+constexpr std::size_t kMeasuredMax = 10'000;    // partitions of them in one round: each is looked at on its shard
 }
 
 PartitionIndex coordinator_of(std::string_view group) { return codec::partition_for_key(as_bytes(group), limits::kOffsetsPartitions); }
 
-GroupHost::GroupHost(ShardCore& core) : core_{core}, changed_{core.runtime.executor} {}
+GroupHost::GroupHost(ShardCore& core) : core_{core}, loaded_{core} {}
 
 Task<Answer<std::shared_ptr<GroupCoordinator>>> GroupHost::coordinator(PartitionIndex partition) {
-  for (;;) {
-    if (core_.stopping || !core_.catalog) co_return refuse(Errc::shutting_down);
-    cluster::TopicPointer topic = core_.catalog->find(kOffsetsTopic);
-    if (!topic) co_return refuse(Errc::no_such_group, "no group was ever stored");
-    if (auto found = loaded_.find(partition); found != loaded_.end() && !found->second->failed()) co_return found->second;
-    if (loading_[partition]) {
-      co_await changed_.wait();
-      continue;
-    }
-    loading_[partition] = true;
-    auto fresh = std::make_shared<GroupCoordinator>(core_, PartitionId{topic->id, partition});
-    auto loaded = co_await fresh->load();
-    loading_[partition] = false;
-    if (loaded) loaded_[partition] = fresh;
-    changed_.notify_all();
-    if (!loaded) {
-      if (loaded.error().code != Errc::shutting_down && loaded.error().code != Errc::not_leader) {
-        log_error("group.load", "the groups of partition {} of {} cannot be read: {}", partition.value(), kOffsetsTopic, loaded.error().detail);
-      }
-      co_return std::unexpected(std::move(loaded).error());
-    }
+  if (core_.stopping || !core_.catalog) co_return refuse(Errc::shutting_down);
+  cluster::TopicPointer topic = core_.catalog->find(kOffsetsTopic);
+  if (!topic) co_return refuse(Errc::no_such_group, "no group was ever stored");
+  auto make = [this, id = PartitionId{topic->id, partition}] { return std::make_shared<GroupCoordinator>(core_, id); };
+  auto found = co_await loaded_.get(partition, std::move(make));
+  if (!found && (found.error().code == Errc::corrupt || found.error().code == Errc::newer_format)) {
+    log_error("group.load", "the groups of partition {} of {} cannot be read: {}", partition.value(), kOffsetsTopic, found.error().detail);
   }
+  co_return found;
 }
 
 Task<void> GroupHost::load_all() {
@@ -54,26 +42,28 @@ Task<void> GroupHost::load_all() {
 
 Task<void> GroupHost::ticks() {
   while (!core_.stopping) {
-    if (loaded_.empty()) {
-      co_await changed_.wait();
+    if (loaded_.all().empty()) {
+      co_await loaded_.changed().wait();
       continue;
     }
     bool stopped = co_await io::WaitUntil{core_.stop_signal, core_.runtime, core_.runtime.clock.now() + kTick};
     if (stopped || core_.stopping) continue;
-    std::map<PartitionIndex, std::shared_ptr<GroupCoordinator>> now = loaded_;
+    std::map<PartitionIndex, std::shared_ptr<GroupCoordinator>> now = loaded_.all();
     for (auto& [index, coordinator] : now) co_await coordinator->tick();
   }
 }
 
 Task<void> GroupHost::measure() {
   while (!core_.stopping) {
-    if (loaded_.empty()) {
-      co_await changed_.wait();
+    if (loaded_.all().empty()) {
+      co_await loaded_.changed().wait();
       continue;
     }
     std::vector<GroupFigures> fresh;
     std::uint64_t left_out = 0;
-    std::map<PartitionIndex, std::shared_ptr<GroupCoordinator>> now = loaded_;
+    std::size_t measured = 0;
+    KnownUnread known;
+    std::map<PartitionIndex, std::shared_ptr<GroupCoordinator>> now = loaded_.all();
     for (auto& [index, coordinator] : now) {
       auto groups = co_await coordinator->list();
       if (!groups) continue;
@@ -84,7 +74,12 @@ Task<void> GroupHost::measure() {
         }
         auto described = co_await coordinator->describe(one.group);
         if (!described || core_.stopping) continue;
-        co_await core_.measure(*described);
+        if (measured + described->partitions.size() > kMeasuredMax) {
+          left_out += one.topics.size();
+          continue;
+        }
+        measured += described->partitions.size();
+        co_await core_.measure(*described, &known_, &known);
         for (const GroupLag& lag : described->partitions) {
           if (fresh.empty() || fresh.back().group != one.group || fresh.back().topic != lag.topic) {
             fresh.push_back({.group = one.group, .topic = lag.topic, .state = described->state, .members = described->members.size(), .generation = described->generation});
@@ -96,6 +91,7 @@ Task<void> GroupHost::measure() {
         }
       }
     }
+    known_ = std::move(known);
     figures_ = std::move(fresh);
     figures_left_out_ = left_out;
     Instant next = core_.runtime.clock.now() + kMeasureEvery;
@@ -104,11 +100,6 @@ Task<void> GroupHost::measure() {
       (void)stopped;
     }
   }
-}
-
-void GroupHost::stop() {
-  for (auto& [index, coordinator] : loaded_) coordinator->stop();
-  changed_.notify_all();
 }
 
 }  // namespace tailrace::broker::service

@@ -1,10 +1,10 @@
 #pragma once
 /// The coordinators of one shard: each is made when its partition of `__offsets` is first needed, and made anew when it failed. Private to `service`.
 /// Shard    its own.
-#include <map>
 #include <memory>
 
 #include "service/group_coordinator.h"
+#include "service/loaded.h"
 
 namespace tailrace::broker::service {
 
@@ -27,13 +27,13 @@ class GroupHost {
   [[nodiscard]] Task<void> measure();
   [[nodiscard]] const std::vector<GroupFigures>& figures() const { return figures_; }
   [[nodiscard]] std::uint64_t figures_left_out() const { return figures_left_out_; }
-  void stop();
+  void stop() { loaded_.stop(); }
 
  private:
   ShardCore& core_;
-  std::map<PartitionIndex, std::shared_ptr<GroupCoordinator>> loaded_{};
-  std::map<PartitionIndex, bool> loading_{};
-  Notifier changed_;
+  Loaded<PartitionIndex, GroupCoordinator> loaded_;
+  // What was found out in the last round: a record that is still the first unread one is not read again.
+  KnownUnread known_{};
   std::vector<GroupFigures> figures_{};
   std::uint64_t figures_left_out_ = 0;
 };

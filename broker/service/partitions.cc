@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "codec/batch_reader.h"
 #include "service/members_codec.h"
+#include "service/queue_host.h"
 #include "service/shard_core.h"
 #include "service/stream_partition.h"
 
@@ -79,6 +80,7 @@ Task<Result<void>> ShardCore::remove_partitions(TopicId topic, std::int32_t from
   auto remove = [&](std::int32_t i) -> Task<Result<void>> {
     PartitionId id{topic, PartitionIndex{i}};
     if (home(id) != index) co_return Result<void>{};
+    queues->forget(id);
     if (auto at = slots.find(id); at != slots.end()) {
       std::shared_ptr<PartitionSlot> slot = at->second;
       while (slot->users != 0) co_await slot->changed.wait();

@@ -25,20 +25,8 @@ Task<Answer<T>> at_queue(ShardCore& core, std::string topic, PartitionIndex part
     state = *made;
   }
   PartitionId id{state->id, partition};
-  ShardCore& there = core.core_of(core.home(id));
-  auto on_shard = [&there, id, &ask]() -> Task<Answer<T>> {
-    auto found = co_await there.queues->partition(id);
-    if (!found) co_return std::unexpected(std::move(found).error());
-    std::shared_ptr<QueuePartition> one = *std::move(found);
-    co_return co_await ask(*one);
-  };
-  co_return co_await core.port.call_on(there.index, std::move(on_shard));
-}
-
-template <class T>
-Answer<T> counted(ShardCore& core, Answer<T> answer) {
-  if (!answer) core.count_refusal(answer.error());
-  return answer;
+  auto find = [id](ShardCore& there) { return there.queues->partition(id); };
+  co_return co_await ask_there<T>(core, core.home(id), std::move(find), std::move(ask));
 }
 
 }  // namespace
@@ -102,14 +90,9 @@ Task<Offset> ShardCore::deletable(const cluster::Topic& topic, PartitionIndex pa
   cluster::TopicPointer state = catalog ? catalog->find(std::string{cluster::kQueueStatePrefix} + topic.name) : nullptr;
   if (!state) co_return before;
   PartitionId id{state->id, partition};
-  ShardCore& there = core_of(home(id));
-  auto ask = [&there, id, before]() -> Task<Answer<Offset>> {
-    auto found = co_await there.queues->partition(id);
-    if (!found) co_return std::unexpected(std::move(found).error());
-    std::shared_ptr<QueuePartition> one = *std::move(found);
-    co_return co_await one->retire(before);
-  };
-  auto answer = co_await port.call_on(there.index, std::move(ask));
+  auto find = [id](ShardCore& there) { return there.queues->partition(id); };
+  auto ask = [before](QueuePartition& there) { return there.retire(before); };
+  auto answer = co_await ask_there<Offset>(*this, home(id), std::move(find), std::move(ask));
   co_return answer ? *answer : Offset{0};  // where its queues cannot be asked nothing goes
 }
 

@@ -1,9 +1,9 @@
 #pragma once
 /// The queue partitions of one shard: each is made when it is first needed, and made anew when it failed. Private to `service`.
 /// Shard    its own.
-#include <map>
 #include <memory>
 
+#include "service/loaded.h"
 #include "service/queue_partition.h"
 
 namespace tailrace::broker::service {
@@ -16,13 +16,13 @@ class QueueHost {
 
   /// Of `__queue.T`, whose partition lives here. Errors: no_such_topic, and what StateLog says.
   [[nodiscard]] Task<Answer<std::shared_ptr<QueuePartition>>> partition(PartitionId state);
-  void stop();
+  /// Its topic was deleted.
+  void forget(const PartitionId& state) { loaded_.forget(state); }
+  void stop() { loaded_.stop(); }
 
  private:
   ShardCore& core_;
-  std::map<PartitionId, std::shared_ptr<QueuePartition>> loaded_{};
-  std::map<PartitionId, bool> loading_{};
-  Notifier changed_;
+  Loaded<PartitionId, QueuePartition> loaded_;
 };
 
 }  // namespace tailrace::broker::service

@@ -8,6 +8,7 @@
 #include "base/planted.h"
 #include "codec/batch_builder.h"
 #include "codec/batch_reader.h"
+#include "codec/murmur2.h"
 #include "io/wait.h"
 #include "service/controller.h"
 #include "service/shard_core.h"
@@ -25,13 +26,8 @@ using queue::RecordKey;
 
 std::vector<std::byte> key_of(RecordKey::Kind kind, const std::string& group) { return encode(RecordKey{kind, group}); }
 
-/// FNV-1a; 0 stands for no key. What two keys share by chance is only that one waits for the other.
-queue::KeyHash hash_of(const std::optional<Bytes>& key) {
-  if (!key) return 0;
-  std::uint64_t h = 0xcbf29ce484222325ULL;
-  for (std::byte b : *key) h = (h ^ std::to_integer<std::uint64_t>(b)) * 0x100000001b3ULL;
-  return h == 0 ? 1 : h;
-}
+/// 0 stands for no key. Two keys that have the same by chance only wait for each other.
+queue::KeyHash hash_of(const std::optional<Bytes>& key) { return key ? 1 + queue::KeyHash{static_cast<std::uint32_t>(codec::murmur2(*key))} : 0; }
 
 std::string_view name_of(queue::Reason reason) {
   switch (reason) {
@@ -131,7 +127,7 @@ Task<Answer<void>> QueuePartition::store(std::string group, EntryPtr entry, queu
 }
 
 void QueuePartition::rewrite_if_due() {
-  if (rewriting_ || failed_ || appended_bytes_ < kRewriteAfterBytes) return;
+  if (rewriting_ || failed_ || appended_bytes_ < std::max(kRewriteAfterBytes, 2 * state_bytes_)) return;
   rewriting_ = true;
   core_.background.spawn(rewrite(shared_from_this()));
 }
@@ -139,6 +135,7 @@ void QueuePartition::rewrite_if_due() {
 /// Settings and state of every group once more, then the log before it goes. A group's events that come between stand behind its snapshot.
 Task<void> QueuePartition::rewrite([[maybe_unused]] std::shared_ptr<QueuePartition> self) {
   appended_bytes_ = 0;
+  state_bytes_ = 0;
   Offset begin{};
   bool first = true;
   std::vector<std::string> names;
@@ -151,7 +148,7 @@ Task<void> QueuePartition::rewrite([[maybe_unused]] std::shared_ptr<QueuePartiti
     records.push_back({key_of(RecordKey::Kind::settings, group),
                        encode(queue::SettingsRecord{entry.settings.options, entry.settings.dead_letter_topic, entry.begin})});
     records.push_back({key_of(RecordKey::Kind::snapshot, group), queue::encode_snapshot(*entry.queue, entry.letters)});
-    appended_bytes_ += records.back().value->size();
+    state_bytes_ += records.back().value->size();
     if (first) begin = log_.end();
     first = false;
     auto appended = co_await log_.append(std::move(records));
@@ -165,9 +162,6 @@ Task<void> QueuePartition::rewrite([[maybe_unused]] std::shared_ptr<QueuePartiti
   if (auto all = co_await log_.committed(log_.end()); !all) co_return fail();
   if (first) begin = log_.end();
   if (auto cut = co_await log_.cut(begin); !cut) log_warn("queue.rewrite", "the log before {} stays: {}", begin.value(), cut.error().detail);
-  // The next one when as much came again as counts.
-  std::uint64_t counts = appended_bytes_;
-  appended_bytes_ = counts > kRewriteAfterBytes ? 0 : appended_bytes_;
   rewriting_ = false;
 }
 

@@ -98,7 +98,8 @@ class QueuePartition : public std::enable_shared_from_this<QueuePartition> {
   TopicId topic_;
   PartitionIndex index_;
   std::map<std::string, EntryPtr> groups_{};
-  std::uint64_t appended_bytes_ = 0;  // since the log was written anew
+  std::uint64_t appended_bytes_ = 0;  // of events, since the log was written anew
+  std::uint64_t state_bytes_ = 0;     // that it was then
   bool rewriting_ = false;
   bool failed_ = false;
 };

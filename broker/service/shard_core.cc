@@ -230,7 +230,9 @@ Task<void> ShardCore::retention_sweep() {
       if (!slot->replicated->leads()) continue;  // the leader decides, for all replicas
       auto outcome = co_await slot->log->plan_retention(runtime.clock.wall());
       if (outcome && outcome->log_start > slot->log->log_start()) {
-        outcome->log_start = std::min(outcome->log_start, co_await deletable(*topic, PartitionIndex{i}, outcome->log_start));
+        // What queue groups hold leaves first. Where it has not yet, as much goes as may, and the segments with a later sweep.
+        Offset may_go = co_await deletable(*topic, PartitionIndex{i}, outcome->log_start);
+        if (may_go < outcome->log_start) outcome = log::RetentionOutcome{.log_start = may_go};
       }
       if (outcome && outcome->log_start > slot->log->log_start()) {
         if (auto advanced = co_await slot->replicated->advance_log_start(outcome->log_start); !advanced) outcome = std::unexpected(std::move(advanced).error());

@@ -112,8 +112,11 @@ struct Unread {
   Offset log_start{};
   Offset high_watermark{};
   std::int64_t records = 0;
-  std::int64_t oldest_ms = -1;  // timestamp of the first of them
+  Offset first{};               // of them
+  std::int64_t oldest_ms = -1;  // its timestamp
 };
+/// First unread record and its timestamp, by partition: several groups that stand at one place share it.
+using KnownUnread = std::map<std::pair<PartitionId, Offset>, std::int64_t>;
 
 class ShardCore {
  public:
@@ -196,8 +199,9 @@ class ShardCore {
   [[nodiscard]] Task<Answer<ListedOffset>> list_offset(TopicId topic, ListOffsetsQuery query);
   [[nodiscard]] Task<Answer<void>> skip_damage(TopicId topic, PartitionIndex partition);
   [[nodiscard]] Task<Offset> deletable(const cluster::Topic& topic, PartitionIndex partition, Offset before);
-  [[nodiscard]] Task<void> measure(GroupDescription& group);
-  [[nodiscard]] Task<Answer<Unread>> unread(TopicId topic, PartitionIndex partition, Offset from);
+  /// What is in `known` is not read again; `found` is given all that is known then.
+  [[nodiscard]] Task<void> measure(GroupDescription& group, const KnownUnread* known = nullptr, KnownUnread* found = nullptr);
+  [[nodiscard]] Task<Answer<Unread>> unread(TopicId topic, PartitionIndex partition, Offset from, const KnownUnread* known = nullptr);
   /// Asks the replica of a partition, on its shard.
   template <class F>
   [[nodiscard]] Task<Answer<void>> ask_replica(PartitionId id, F question);
@@ -242,6 +246,26 @@ Task<Answer<void>> ShardCore::ask_replica(PartitionId id, F question) {
 [[nodiscard]] log::PartitionOptions log_options(const TopicConfig& config);
 /// Refusals of the log in the words of this room.
 [[nodiscard]] Refusal from_log(Error error);
+
+/// An answer of a front end's call: refusals are counted by code.
+template <class T>
+[[nodiscard]] Answer<T> counted(ShardCore& core, Answer<T> answer) {
+  if (!answer) core.count_refusal(answer.error());
+  return answer;
+}
+
+/// On the shard `there`: `ask(*found)` of what `find(core of that shard)` answers (an Answer of a shared pointer). Both live until it is done.
+template <class T, class Find, class Ask>
+[[nodiscard]] Task<Answer<T>> ask_there(ShardCore& core, ShardIndex there, Find find, Ask ask) {
+  ShardCore& other = core.core_of(there);
+  auto on_shard = [&other, &find, &ask]() -> Task<Answer<T>> {
+    auto found = co_await find(other);
+    if (!found) co_return std::unexpected(std::move(found).error());
+    auto kept = *std::move(found);
+    co_return co_await ask(*kept);
+  };
+  co_return co_await core.port.call_on(there, std::move(on_shard));
+}
 
 /// A call of a front end: counted, and refused while stopping or when too many are under way.
 class CallGuard {

@@ -11,12 +11,6 @@ namespace {
 
 constexpr std::size_t kQueriesMax = static_cast<std::size_t>(limits::kPartitionsPerTopicMax);
 
-template <class T>
-Answer<T> counted(ShardCore& core, Answer<T> answer) {
-  if (!answer) core.count_refusal(answer.error());
-  return answer;
-}
-
 }  // namespace
 
 ShardService::ShardService(std::unique_ptr<ShardCore> core) : core_{std::move(core)} { core_->service = this; }

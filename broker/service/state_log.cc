@@ -108,7 +108,6 @@ Task<Answer<void>> StateLog::cut(Offset before) {
   co_return Answer<void>{};
 }
 
-Offset StateLog::begin() const { return slot_ && slot_->log ? slot_->log->log_start() : Offset{0}; }
 Offset StateLog::end() const { return slot_ && slot_->log ? slot_->log->log_end() : Offset{0}; }
 
 }  // namespace tailrace::broker::service

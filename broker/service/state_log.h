@@ -47,9 +47,7 @@ class StateLog {
   /// Deletes what is below `before`; all of it was written anew, and that is committed.
   [[nodiscard]] Task<Answer<void>> cut(Offset before);
 
-  [[nodiscard]] Offset begin() const;
   [[nodiscard]] Offset end() const;
-  [[nodiscard]] const PartitionId& partition() const { return id_; }
 
  private:
   [[nodiscard]] Answer<void> usable() const;

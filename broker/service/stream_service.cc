@@ -12,12 +12,6 @@
 namespace tailrace::broker::service {
 namespace {
 
-template <class T>
-Answer<T> counted(ShardCore& core, Answer<T> answer) {
-  if (!answer) core.count_refusal(answer.error());
-  return answer;
-}
-
 Answer<cluster::TopicPointer> stream_topic(ShardCore& core, std::string_view name) {
   auto topic = core.topic_named(name);
   if (topic && !(*topic)->config.streams) return refuse(Errc::not_a_stream_topic, (*topic)->name);
