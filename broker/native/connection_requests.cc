@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "codec/validate.h"
+#include "native/answer_bytes.h"
 #include "native/connection.h"
 
 namespace tailrace::broker::native {
@@ -46,90 +47,20 @@ bool changes_something(Api api) {
          api != Api::read_stream && api != Api::list_streams && api != Api::describe_stream;
 }
 
-// What an answer takes, as a message and on the wire, where it grows with a topic: known before it is made. 0: it is small.
-constexpr std::uint64_t kPartitionInfoBytes = 128, kPartitionDescriptionBytes = 512, kTopicBytes = 1'024, kListedOffsetBytes = 192;
+/// What is larger would not fit a frame beside others; it is refused instead of sent.
+constexpr std::size_t kAnswerBytesMax = limits::kFrameBytesMax / 2;
 
-std::uint64_t topic_bytes(const cluster::Catalog& catalog, const std::string& name) {
-  cluster::TopicPointer topic = catalog.find(name);
-  return topic ? kTopicBytes + static_cast<std::uint64_t>(topic->partitions) * kPartitionInfoBytes : 0;
-}
-// What names too much is refused at once, and in few words.
-bool names_too_much(int count) { return static_cast<std::size_t>(count) > kNamesPerRequestMax; }
-
-// A topic that is named again and again is answered once.
-std::set<std::string_view> different(const proto::MetadataRequest& request) { return {request.topics().begin(), request.topics().end()}; }
-
-std::uint64_t answer_bytes(const cluster::Catalog& catalog, const proto::MetadataRequest& request) {
-  if (names_too_much(request.topics_size())) return 0;
-  std::uint64_t bytes = 0;
-  for (std::string_view name : different(request)) bytes += kTopicBytes / 4 + topic_bytes(catalog, std::string{name});
-  if (request.topics_size() == 0) {
-    for (const auto& [name, topic] : catalog.by_name) bytes += kTopicBytes + static_cast<std::uint64_t>(topic->partitions) * kPartitionInfoBytes;
-  }
-  return bytes;
-}
-std::uint64_t answer_bytes(const cluster::Catalog& catalog, const proto::DescribeTopicRequest& request) {
-  cluster::TopicPointer topic = catalog.find(request.name());
-  return topic ? 16 * kTopicBytes + static_cast<std::uint64_t>(topic->partitions) * (kPartitionInfoBytes + kPartitionDescriptionBytes) : 0;
-}
-std::uint64_t answer_bytes(const cluster::Catalog&, const proto::CreateTopicRequest& request) {
-  return static_cast<std::uint64_t>(std::clamp(request.partitions(), 0, limits::kPartitionsPerTopicMax)) * kPartitionInfoBytes;
-}
-std::uint64_t answer_bytes(const cluster::Catalog& catalog, const proto::AlterTopicRequest& request) {
-  return topic_bytes(catalog, request.name()) + static_cast<std::uint64_t>(std::clamp(request.partitions(), 0, limits::kPartitionsPerTopicMax)) * kPartitionInfoBytes;
-}
-std::uint64_t answer_bytes(const cluster::Catalog& catalog, const proto::OpenProducerRequest& request) { return topic_bytes(catalog, request.topic()); }
-std::uint64_t answer_bytes(const cluster::Catalog& catalog, const proto::SubscribeRequest& request) {
-  if (names_too_much(request.partitions_size())) return 0;
-  return topic_bytes(catalog, request.topic()) + static_cast<std::uint64_t>(request.partitions_size()) * kPartitionInfoBytes;
-}
-std::uint64_t answer_bytes(const cluster::Catalog&, const proto::ListOffsetsRequest& request) {
-  return names_too_much(request.queries_size()) ? 0 : static_cast<std::uint64_t>(request.queries_size()) * kListedOffsetBytes;
-}
-std::uint64_t answer_bytes(const cluster::Catalog&, const proto::DeleteRecordsRequest& request) {
-  return names_too_much(request.before_size()) ? 0 : static_cast<std::uint64_t>(request.before_size()) * kPartitionInfoBytes;
-}
-// Streams are moved and closed in the order of the requests, so these never wait; their answers are no larger than what they ask.
-std::uint64_t answer_bytes(const cluster::Catalog&, const proto::SeekRequest&) { return 0; }
-std::uint64_t answer_bytes(const cluster::Catalog&, const proto::UnsubscribeRequest&) { return 0; }
-std::uint64_t answer_bytes(const cluster::Catalog&, const proto::CloseProducerRequest&) { return 0; }
-std::uint64_t answer_bytes(const cluster::Catalog&, const proto::DeleteTopicRequest&) { return 0; }
-std::uint64_t answer_bytes(const cluster::Catalog&, const proto::SkipDamageRequest&) { return 0; }
-
-// How much a group's answers hold is known at its coordinator only. A group of ordinary size is paid for; a larger one passes as that.
-constexpr std::uint64_t kGroupAnswerBytes = 256 * limits::kKiB;
-std::uint64_t answer_bytes(const cluster::Catalog&, const proto::StoredOffsetsRequest&) { return kGroupAnswerBytes; }
-std::uint64_t answer_bytes(const cluster::Catalog&, const proto::ListGroupsRequest&) { return kGroupAnswerBytes; }
-std::uint64_t answer_bytes(const cluster::Catalog&, const proto::DescribeGroupRequest&) { return kGroupAnswerBytes; }
-std::uint64_t answer_bytes(const cluster::Catalog&, const proto::JoinGroupRequest&) { return 0; }
-std::uint64_t answer_bytes(const cluster::Catalog&, const proto::GroupHeartbeatRequest&) { return 0; }
-std::uint64_t answer_bytes(const cluster::Catalog&, const proto::LeaveGroupRequest&) { return 0; }
-std::uint64_t answer_bytes(const cluster::Catalog&, const proto::CommitOffsetsRequest&) { return 0; }
-std::uint64_t answer_bytes(const cluster::Catalog&, const proto::ResetOffsetsRequest&) { return 0; }
-std::uint64_t answer_bytes(const cluster::Catalog&, const proto::DeleteGroupRequest&) { return 0; }
-
-std::uint64_t answer_bytes(const cluster::Catalog&, const proto::AppendStreamRequest&) { return 0; }
-std::uint64_t answer_bytes(const cluster::Catalog&, const proto::DescribeStreamRequest&) { return 0; }
-std::uint64_t answer_bytes(const cluster::Catalog&, const proto::TruncateStreamRequest&) { return 0; }
-constexpr std::uint64_t kListedStreamBytes = limits::kStreamNameBytesMax + 128;
-std::uint64_t answer_bytes(const cluster::Catalog&, const proto::ListStreamsRequest& request) {
-  return std::min<std::uint64_t>(request.limit(), limits::kStreamListMax) * kListedStreamBytes;
-}
-// One batch is answered whatever its size.
-std::uint64_t answer_bytes(const cluster::Catalog& catalog, const proto::ReadStreamRequest& request) {
-  cluster::TopicPointer topic = catalog.find(request.topic());
-  std::uint64_t bytes = request.bytes_max() == 0 ? limits::kStreamReadBytesMax : std::min<std::uint64_t>(request.bytes_max(), limits::kStreamReadBytesMax);
-  return topic ? std::max<std::uint64_t>(bytes, topic->config.message_bytes_max) : 0;
+template <class Reply>
+const auto& control_of(const Reply& reply) {
+  if constexpr (requires { reply.payload; }) return reply.control;
+  else return reply;
 }
 
 /// An answer of records carries them behind its control part.
 template <class Reply>
 void send_answer(Wire& wire, FrameType type, std::uint64_t id, const Reply& reply) {
-  if constexpr (requires { reply.payload; }) {
-    wire.send(type, id, reply.control, reply.payload);
-  } else {
-    wire.send(type, id, reply);
-  }
+  if constexpr (requires { reply.payload; }) wire.send(type, id, reply.control, reply.payload);
+  else wire.send(type, id, reply);
 }
 
 template <class T>
@@ -359,6 +290,9 @@ Task<void> Connection::run_call(Api api, std::uint64_t id, FrameType reply_type,
     answering_ = false;
     --large_answers_;
   }
+  if (answer && control_of(*answer).ByteSizeLong() > kAnswerBytesMax) {
+    answer = refuse(Errc::too_large, fmt::format("an answer of {} bytes; one holds {}", control_of(*answer).ByteSizeLong(), kAnswerBytesMax));
+  }
   bool told = deadline && deadline->passed;
   deadline.reset();
   if (answer) {
@@ -385,14 +319,13 @@ Task<Answer<proto::MetadataReply>> Connection::metadata(std::uint64_t, proto::Me
   broker.set_port(options.advertise_port);
   std::shared_ptr<const cluster::Catalog> catalog = front_.service().catalog();
   std::size_t partitions = 0, bytes = reply.ByteSizeLong();
-  constexpr std::size_t kBytesMax = limits::kFrameBytesMax / 2;
   // Looks at the size as it grows: an answer that is too large is never made whole.
   auto add = [&](const cluster::Topic& topic) {
     partitions += static_cast<std::size_t>(topic.partitions);
     proto::TopicInfo& info = *reply.add_topics();
     to_wire(topic, options.node, info);
     bytes += info.ByteSizeLong() + 8;
-    return bytes <= kBytesMax;
+    return bytes <= kAnswerBytesMax;
   };
   bool fits = true;
   if (request.topics_size() == 0) {
@@ -407,7 +340,7 @@ Task<Answer<proto::MetadataReply>> Connection::metadata(std::uint64_t, proto::Me
         fits = add(*topic);
       } else {
         bytes += name.size() + 8;
-        fits = bytes <= kBytesMax;
+        fits = bytes <= kAnswerBytesMax;
         reply.add_missing(std::move(name));
       }
       if (!fits) break;
