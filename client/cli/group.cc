@@ -7,7 +7,7 @@
 
 #include "commands.h"
 #include "interrupt.h"
-#include "json_writer.h"
+#include "json_rows.h"
 #include "session.h"
 #include "text.h"
 
@@ -57,6 +57,13 @@ void partitions_json(JsonWriter& json, std::string_view key, const std::vector<P
   json.key(key).begin_array();
   for (const Position& one : partitions) json.begin_object().field("topic", one.topic).field("partition", one.partition).end_object();
   json.end_array();
+}
+
+void member_json(JsonWriter& json, const GroupMember& member) {
+  json.begin_object().field("schema", "tailrace.group_member.v1").field("member", member.member).field("instance", member.instance);
+  partitions_json(json, "reads", member.partitions);
+  partitions_json(json, "will_read", member.target);
+  json.field("session_timeout_ms", static_cast<std::int64_t>(member.session_timeout.count())).field("silent_after_ms", static_cast<std::int64_t>(member.silent_after.count())).end_object();
 }
 
 std::string number_or_dash(std::int64_t number) { return number < 0 ? "-" : std::to_string(number); }
@@ -111,15 +118,15 @@ Outcome<int> group_list(Context& context, const GroupFlags&) {
   } else if (format == Format::raw) {
     for (const auto& g : *groups) context.out.write(g.group + "\n");
   } else {
-    JsonWriter json;
-    if (format == Format::json) json.begin_object().field("schema", "tailrace.groups.v1").key("groups").begin_array();
+    JsonRows rows{context, "tailrace.groups.v1", "groups"};
     for (const auto& g : *groups) {
-      json.begin_object().field("schema", "tailrace.group.v1").field("group", g.group).field("state", name_of(g.state)).field("members", g.members).key("topics").begin_array();
-      for (const auto& topic : g.topics) json.value(topic);
-      json.end_array().end_object();
-      if (format == Format::jsonl) context.out.write(std::exchange(json, JsonWriter{}).take() + "\n");
+      rows.add([&](JsonWriter& json) {
+        json.begin_object().field("schema", "tailrace.group.v1").field("group", g.group).field("state", name_of(g.state)).field("members", g.members).key("topics").begin_array();
+        for (const auto& topic : g.topics) json.value(topic);
+        json.end_array().end_object();
+      });
     }
-    if (format == Format::json) context.out.write(json.end_array().end_object().take() + "\n");
+    rows.finish();
   }
   session->close();
   return finished(context);
@@ -149,10 +156,7 @@ Outcome<int> group_describe(Context& context, const GroupFlags& flags) {
     json.begin_object().field("schema", "tailrace.group_description.v1").field("group", group->group).field("state", name_of(group->state)).field("generation", group->generation);
     json.field("assignor", name_of(group->assignor)).field("out_of_range", name_of(group->out_of_range)).key("empty_since").value(group->empty_since).key("members").begin_array();
     for (const auto& m : group->members) {
-      json.begin_object().field("member", m.member).field("instance", m.instance);
-      partitions_json(json, "reads", m.partitions);
-      partitions_json(json, "will_read", m.target);
-      json.field("session_timeout_ms", static_cast<std::int64_t>(m.session_timeout.count())).end_object();
+      member_json(json, m);
     }
     json.end_array().key("partitions").begin_array();
     for (const auto& p : group->partitions) lag_json(json, group->group, p);
@@ -178,16 +182,9 @@ Outcome<int> group_members(Context& context, const GroupFlags& flags) {
     context.out.write(table.text(context.terminal.colour_stdout));
     if (group->members.empty()) context.tell("nobody is in it");
   } else {
-    JsonWriter json;
-    if (format == Format::json) json.begin_object().field("schema", "tailrace.group_members.v1").key("members").begin_array();
-    for (const auto& m : group->members) {
-      json.begin_object().field("schema", "tailrace.group_member.v1").field("member", m.member).field("instance", m.instance);
-      partitions_json(json, "reads", m.partitions);
-      partitions_json(json, "will_read", m.target);
-      json.field("session_timeout_ms", static_cast<std::int64_t>(m.session_timeout.count())).field("silent_after_ms", static_cast<std::int64_t>(m.silent_after.count())).end_object();
-      if (format == Format::jsonl) context.out.write(std::exchange(json, JsonWriter{}).take() + "\n");
-    }
-    if (format == Format::json) context.out.write(json.end_array().end_object().take() + "\n");
+    JsonRows rows{context, "tailrace.group_members.v1", "members"};
+    for (const auto& m : group->members) rows.add([&](JsonWriter& json) { member_json(json, m); });
+    rows.finish();
   }
   session->close();
   return finished(context);
@@ -208,23 +205,22 @@ Outcome<int> group_lag(Context& context, const GroupFlags& flags) {
       for (const auto& g : *groups) names.push_back(g.group);
     }
     Table table = lag_table();
-    JsonWriter json;
-    if (format == Format::json) json.begin_object().field("schema", "tailrace.group_lags.v1").key("partitions").begin_array();
+    std::optional<JsonRows> rows;
+    if (format != Format::table) rows.emplace(context, "tailrace.group_lags.v1", "partitions");
     for (const auto& name : names) {
       auto group = described(*session, name);
       if (!group && group.error().code == Errc::no_such_group && flags.group.empty()) continue;  // it was deleted meanwhile
       if (!group) return std::unexpected(group.error());
       for (const auto& p : group->partitions) {
-        if (format == Format::table) lag_row(table, printable(name), p);
-        else lag_json(json, name, p);
-        if (format == Format::jsonl) context.out.write(std::exchange(json, JsonWriter{}).take() + "\n");
+        if (rows) rows->add([&](JsonWriter& json) { lag_json(json, name, p); });
+        else lag_row(table, printable(name), p);
       }
     }
-    if (format == Format::table) {
+    if (rows) {
+      rows->finish();
+    } else {
       if (flags.watch && context.terminal.stdout_is_terminal) context.out.write("\033[H\033[2J");
       context.out.write(table.text(context.terminal.colour_stdout));
-    } else if (format == Format::json) {
-      context.out.write(json.end_array().end_object().take() + "\n");
     }
     context.out.flush();
     if (!flags.watch || context.out.closed()) break;
@@ -272,14 +268,14 @@ Outcome<int> group_explain(Context& context, const GroupFlags& flags) {
     }
     context.out.write(table.text(context.terminal.colour_stdout));
   } else {
-    JsonWriter json;
-    if (format == Format::json) json.begin_object().field("schema", "tailrace.group_causes.v1").key("partitions").begin_array();
+    JsonRows rows{context, "tailrace.group_causes.v1", "partitions"};
     for (const auto& p : group->partitions) {
       Cause cause = cause_of(p);
-      json.begin_object().field("schema", "tailrace.group_cause.v1").field("group", group->group).field("topic", p.topic).field("partition", p.partition).field("cause", cause.code).field("text", cause.text).end_object();
-      if (format == Format::jsonl) context.out.write(std::exchange(json, JsonWriter{}).take() + "\n");
+      rows.add([&](JsonWriter& json) {
+        json.begin_object().field("schema", "tailrace.group_cause.v1").field("group", group->group).field("topic", p.topic).field("partition", p.partition).field("cause", cause.code).field("text", cause.text).end_object();
+      });
     }
-    if (format == Format::json) context.out.write(json.end_array().end_object().take() + "\n");
+    rows.finish();
   }
   session->close();
   return finished(context);

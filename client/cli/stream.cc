@@ -9,7 +9,7 @@
 
 #include "commands.h"
 #include "interrupt.h"
-#include "json_writer.h"
+#include "json_rows.h"
 #include "session.h"
 #include "text.h"
 
@@ -129,27 +129,37 @@ void info_json(JsonWriter& json, const std::string& topic, const StreamInfo& inf
 
 std::uint64_t visible(const StreamInfo& info) { return static_cast<std::uint64_t>(std::max<Version>(info.last_version + 1 - info.first_version, 0)); }
 
-Outcome<std::vector<NewEvent>> events_of(const StreamFlags& flags) {
-  std::vector<NewEvent> events;
-  auto add = [&](std::string data) { events.push_back({.id = flags.id.empty() ? random_id() : flags.id, .type = flags.type, .data = std::move(data)}); };
-  if (!flags.data.empty()) {
-    for (const auto& data : flags.data) add(data);
+/// Where events come from: arguments, or lines of standard input, of which at most one append's worth is held.
+class EventInput {
+ public:
+  explicit EventInput(const StreamFlags& flags) : flags_{flags} {}
+  /// The next ones, at most kAppendMax; none: there are no more.
+  Outcome<std::vector<NewEvent>> next() {
+    std::vector<NewEvent> events;
+    if (!flags_.data.empty()) {
+      while (argument_ < flags_.data.size() && events.size() < kAppendMax) events.push_back(made(flags_.data[argument_++]));
+      return events;
+    }
+    std::string line;
+    while (events.size() < kAppendMax && !interrupt::requested() && std::getline(std::cin, line)) {
+      ++line_;
+      if (!flags_.jsonl) {
+        events.push_back(made(line));
+        continue;
+      }
+      auto event = parse_event(line, line_);
+      if (!event) return std::unexpected(event.error());
+      events.push_back(*std::move(event));
+    }
     return events;
   }
-  std::string line;
-  std::size_t number = 0;
-  while (!interrupt::requested() && std::getline(std::cin, line)) {
-    ++number;
-    if (!flags.jsonl) {
-      add(line);
-      continue;
-    }
-    auto event = parse_event(line, number);
-    if (!event) return std::unexpected(event.error());
-    events.push_back(*std::move(event));
-  }
-  return events;
-}
+
+ private:
+  [[nodiscard]] NewEvent made(std::string data) const { return {.id = flags_.id.empty() ? random_id() : flags_.id, .type = flags_.type, .data = std::move(data)}; }
+  const StreamFlags& flags_;
+  std::size_t argument_ = 0;
+  std::size_t line_ = 0;
+};
 
 }  // namespace
 
@@ -161,7 +171,8 @@ Outcome<int> stream_append(Context& context, const StreamFlags& flags) {
   auto expected = parse_expected(flags.expect);
   if (!expected) return std::unexpected(expected.error());
   if (flags.type.empty() && !flags.jsonl) return usage("an event has a type", "Give it with --type, or events as -f jsonl");
-  auto events = events_of(flags);
+  EventInput input{flags};
+  auto events = input.next();
   if (!events) return std::unexpected(events.error());
   if (events->empty()) return usage("there is no event to append", "Give data as arguments, or one event a line on standard input");
   if (!flags.id.empty() && events->size() > 1) return usage("--id is of one event, and there are several");
@@ -171,21 +182,26 @@ Outcome<int> stream_append(Context& context, const StreamFlags& flags) {
   std::optional<Appended> first;
   Appended last;
   // More than fit one append go as several, each behind the one before: a copy of a long stream.
-  for (std::size_t at = 0; at < events->size(); at += kAppendMax) {
-    std::vector<NewEvent> some(events->begin() + static_cast<std::ptrdiff_t>(at), events->begin() + static_cast<std::ptrdiff_t>(std::min(at + kAppendMax, events->size())));
-    auto stored = Session::wait(store.append(name->stream, first ? Expected::exactly(last.last_version) : *expected, some));
-    if (!stored) {
-      Failure failure = conflict(*session, stored.error(), *name);
-      if (first) failure.message += fmt::format("; {} of {} events are stored", at, events->size());
-      if (first) failure.exit_code = kPartial;
-      return std::unexpected(std::move(failure));
+  std::uint64_t done = 0;
+  auto partly = [&](Failure failure) -> std::unexpected<Failure> {
+    if (done > 0) {
+      failure.message += fmt::format("; {} before it are stored", counted(done, "event"));
+      failure.exit_code = kPartial;
     }
+    return std::unexpected(std::move(failure));
+  };
+  while (!events->empty()) {
+    auto stored = Session::wait(store.append(name->stream, first ? Expected::exactly(last.last_version) : *expected, *events));
+    if (!stored) return partly(conflict(*session, stored.error(), *name));
     last = *stored;
     if (!first) first = *stored;
+    done += events->size();
+    events = input.next();
+    if (!events) return partly(events.error());
   }
   if (format == Format::table) {
     if (!context.flags.quiet) {
-      context.out.write(fmt::format("{}/{}: {} as version{} {} ({}[{}]@{}{})\n", name->topic, printable(name->stream), counted(events->size(), "event"), events->size() > 1 ? "s" : "",
+      context.out.write(fmt::format("{}/{}: {} as version{} {} ({}[{}]@{}{})\n", name->topic, printable(name->stream), counted(done, "event"), done > 1 ? "s" : "",
                                     first->first_version == last.last_version ? std::to_string(last.last_version) : fmt::format("{} to {}", first->first_version, last.last_version), name->topic, last.partition, first->offset,
                                     first->duplicate ? ", stored before" : ""));
     }
@@ -239,8 +255,8 @@ Outcome<int> stream_list(Context& context, const StreamFlags& flags) {
   if (!session) return std::unexpected(session.error());
   EventStore store = session->client().events(flags.name);
   Table table{{"STREAM", ">LAST VERSION", ">EVENTS", "APPENDED"}};
-  JsonWriter json;
-  if (format == Format::json) json.begin_object().field("schema", "tailrace.streams.v1").key("streams").begin_array();
+  std::optional<JsonRows> rows;
+  if (format == Format::json || format == Format::jsonl) rows.emplace(context, "tailrace.streams.v1", "streams");
   std::string after;
   std::uint64_t count = 0;
   for (bool more = true; more && !interrupt::requested() && !context.out.closed();) {
@@ -253,14 +269,13 @@ Outcome<int> stream_list(Context& context, const StreamFlags& flags) {
         break;
       }
       ++count;
-      if (format == Format::raw) context.out.write(info.stream + "\n");
-      else if (format == Format::table) table.row({printable(info.stream), std::to_string(info.last_version), human_count(visible(info)), format_time(info.time)});
-      else info_json(json, flags.name, info);
-      if (format == Format::jsonl) context.out.write(std::exchange(json, JsonWriter{}).take() + "\n");
+      if (rows) rows->add([&](JsonWriter& json) { info_json(json, flags.name, info); });
+      else if (format == Format::raw) context.out.write(info.stream + "\n");
+      else table.row({printable(info.stream), std::to_string(info.last_version), human_count(visible(info)), format_time(info.time)});
       after = info.stream;
     }
   }
-  if (format == Format::json) context.out.write(json.end_array().end_object().take() + "\n");
+  if (rows) rows->finish();
   if (format == Format::table) context.out.write(table.text(context.terminal.colour_stdout));
   session->close();
   return finished(context, interrupt::requested() ? kInterrupted : kOk);

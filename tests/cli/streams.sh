@@ -27,6 +27,9 @@ essence() { "$t" stream read "$1" -o jsonl -q | sed -E 's/"(topic|offset)":("[^"
 same "is the same but for its place" "$(essence orders/cart-7)" "$(essence copies/cart-7)"
 exits 0 "2,500 events" bash -c 'seq 1 2500 | "$0" stream append orders/long --expect none --type n -q' "$t"
 same "are read as they were written" "$(seq 1 2500 | sha256sum)" "$("$t" stream read orders/long -o raw -q | sha256sum)"
+exits 7 "the second thousand has a bad line" bash -c '(for i in $(seq 1 1000); do echo "{\"type\":\"n\",\"data\":\"$i\"}"; done; echo nope) | "$0" stream append orders/partly --expect none -f jsonl' "$t"
+holds "says how many are stored" "1,000 events before it are stored" "$work/err"
+same "and they are" 1000 "$("$t" stream read orders/partly -o raw -q | wc -l | tr -d ' ')"
 for i in 1 2 3; do "$t" stream append "orders/cart-9$i" --expect none --type made x -q; done
 exits 0 "ls with a prefix" "$t" stream ls orders cart-9 -o raw
 same "in order" "$(printf 'cart-91\ncart-92\ncart-93')" "$(cat "$work/out")"
