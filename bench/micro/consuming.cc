@@ -1,8 +1,9 @@
-// B14: what consuming costs a broker with its log, durable, on one shard and without a network.
+// What consuming costs a broker with its log, durable, on one shard and without a network.
 //   lease_ack   one queue group: 8 workers lease 100 records and ack them, state stored before each answer. Unit: records/s. Reference of the same run: 8 readers
 //               that fetch the same records and store a group's offset behind each 100.
-//   commits     offsets/s: 32 members of nothing but one group each, one offset a commit, stored before each answer
-//   joins       a group of 1,000 members on 2,000 partitions, from nothing to stable. Unit: s
+//   commits     so many groups, one offset a commit, stored before each answer. Unit: commits/s. Reference: as many publishers of one record at a time.
+//   joins       so many members that join at once, on two partitions each, from nothing to stable. Unit: s. Reference: the time in which as many
+//               publishers that begin at once have stored one record each.
 #include <benchmark/benchmark.h>
 
 #include <atomic>
@@ -165,13 +166,41 @@ void lease_ack(benchmark::State& state) {
     state.counters["ratio"] = queue / log;
   }
 }
-BENCHMARK(lease_ack)->Name("B14_lease_ack/keys")->Arg(0)->Arg(1'000'000)->Iterations(1)->UseManualTime()->Unit(benchmark::kMillisecond);
+BENCHMARK(lease_ack)->Name("consuming_lease_ack/keys")->Arg(0)->Arg(1'000'000)->Iterations(1)->UseManualTime()->Unit(benchmark::kMillisecond);
+
+/// `publishers` at once, each one record after the other, until `count` are stored. Records/s.
+Task<Result<double>> publish_singly(io::Runtime& runtime, ShardService& shard, int publishers, std::uint64_t count) {
+  TopicId topic = shard.catalog()->find("jobs")->id;
+  std::uint64_t begun = 0;
+  Result<void> failed;
+  auto publish = [&]() -> Task<void> {
+    while (begun < count && failed) {
+      ++begun;
+      codec::BatchBuilder builder{{}};
+      Result<Slice> batch = fail(Errc::internal, "");
+      if (builder.add({.timestamp = 1, .value = as_bytes(std::string_view{"a value as long as an offset is"})})) batch = builder.finish();
+      auto header = batch ? read_batch_header(batch->bytes(), batch->length) : std::unexpected(batch.error());
+      if (!header) {
+        failed = std::unexpected(header.error());
+        break;
+      }
+      auto stored = plain(co_await shard.produce({.topic = topic, .partition = PartitionIndex{0}, .batch = *batch, .header = *header}));
+      if (!stored) failed = std::unexpected(std::move(stored).error());
+    }
+  };
+  TaskScope scope;
+  Instant from = runtime.clock.now();
+  for (int i = 0; i < publishers; ++i) scope.spawn(publish());
+  co_await scope.drain();
+  if (!failed) co_return std::unexpected(failed.error());
+  co_return static_cast<double>(count) / seconds_between(from, runtime.clock.now());
+}
 
 void commits(benchmark::State& state) {
   auto committers = static_cast<int>(state.range(0));
   std::uint64_t count = smoke() ? 500 : 100'000;
   for (auto _ : state) {
-    double rate = 0;
+    double rate = 0, reference = 0;
     with_broker([&](io::Runtime& runtime, ShardService& shard) -> Task<Result<void>> {
       TAILRACE_CO_TRY_VOID(co_await fill(shard, "jobs", 100, 0));
       std::uint64_t done = 0;
@@ -189,18 +218,22 @@ void commits(benchmark::State& state) {
       for (int i = 0; i < committers; ++i) scope.spawn(commit(i));
       co_await scope.drain();
       rate = static_cast<double>(done) / seconds_between(from, runtime.clock.now());
+      if (!failed) co_return failed;
+      TAILRACE_CO_TRY(reference, co_await publish_singly(runtime, shard, committers, count));
       co_return failed;
     });
     state.SetIterationTime(static_cast<double>(count) / rate);
     state.counters["commits/s"] = rate;
+    state.counters["publishes/s"] = reference;
+    state.counters["ratio"] = rate / reference;
   }
 }
-BENCHMARK(commits)->Name("B14_commits/committers")->Arg(1)->Arg(32)->Arg(256)->Iterations(1)->UseManualTime()->Unit(benchmark::kMillisecond);
+BENCHMARK(commits)->Name("consuming_commits/committers")->Arg(1)->Arg(32)->Arg(256)->Iterations(1)->UseManualTime()->Unit(benchmark::kMillisecond);
 
 void joins(benchmark::State& state) {
   auto members = static_cast<std::size_t>(smoke() ? 20 : state.range(0));
   for (auto _ : state) {
-    double took = 0;
+    double took = 0, reference = 0;
     with_broker([&](io::Runtime& runtime, ShardService& shard) -> Task<Result<void>> {
       TAILRACE_CO_TRY(auto made, plain(co_await shard.create_topic({.name = "jobs", .partitions = static_cast<std::int32_t>(2 * members)})));
       benchmark::DoNotOptimize(made);
@@ -232,13 +265,17 @@ void joins(benchmark::State& state) {
       while (failed && settled < members) co_await io::SleepUntil{runtime, runtime.clock.now() + 5ms};
       took = seconds_between(from, runtime.clock.now());
       co_await scope.drain();
+      if (!failed) co_return failed;
+      TAILRACE_CO_TRY(double rate, co_await publish_singly(runtime, shard, static_cast<int>(members), members));
+      reference = static_cast<double>(members) / rate;
       co_return failed;
     });
     state.SetIterationTime(took);
     state.counters["seconds"] = took;
+    state.counters["reference"] = reference;
   }
 }
-BENCHMARK(joins)->Name("B14_join_storm/members")->Arg(100)->Arg(1'000)->Iterations(1)->UseManualTime()->Unit(benchmark::kMillisecond);
+BENCHMARK(joins)->Name("consuming_join_storm/members")->Arg(100)->Arg(1'000)->Iterations(1)->UseManualTime()->Unit(benchmark::kMillisecond);
 
 }  // namespace
 }  // namespace tailrace::bench
